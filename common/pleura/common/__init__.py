@@ -1,0 +1,1 @@
+"""Words both sides speak: errors, events, keys, statements, tensors, orders and results."""

@@ -1,0 +1,97 @@
+"""SQLite as Pleura uses it: WAL, FULL for promises, checked at start, one writer a file."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pleura.common.errors import DatabaseDamaged, DiskFull
+
+
+def open_database(
+    path: Path, *, schema: str, version: int, durable: bool = True
+) -> sqlite3.Connection:
+    """Open or create a database whose `user_version` is `version`.
+
+    `schema` is run once when the file is new. `durable` means `synchronous=FULL`:
+    a committed row survives a crash of the machine.
+
+    Raises:
+        DatabaseDamaged: the check failed, or the file is of another version.
+        DiskFull: the volume has no room.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection.row_factory = sqlite3.Row
+    try:
+        connection.execute("PRAGMA busy_timeout=5000")
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+        connection.execute("PRAGMA foreign_keys=ON")
+        if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            raise DatabaseDamaged("quick_check failed")
+        with transaction(connection):
+            found = int(connection.execute("PRAGMA user_version").fetchone()[0])
+            if found == 0:
+                _run_script(connection, schema)
+                connection.execute(f"PRAGMA user_version={version}")
+            elif found != version:
+                raise DatabaseDamaged(f"schema version {found}, this program knows {version}")
+        path.chmod(0o600)
+    except sqlite3.DatabaseError as exc:
+        connection.close()
+        raise _named(exc) from exc
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """One write transaction: BEGIN IMMEDIATE, then COMMIT, or ROLLBACK on any error.
+
+    Raises:
+        DiskFull: the volume has no room; nothing of the block is kept.
+    """
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as exc:
+        raise _named(exc) from exc
+    try:
+        yield connection
+        connection.execute("COMMIT")
+    except sqlite3.OperationalError as exc:
+        _rollback(connection)
+        if isinstance(named := _named(exc), DiskFull):
+            raise named from exc
+        raise
+    except BaseException:
+        _rollback(connection)
+        raise
+
+
+def _rollback(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+
+
+def _run_script(connection: sqlite3.Connection, schema: str) -> None:
+    statement = ""
+    for line in schema.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            connection.execute(statement)
+            statement = ""
+    if statement.strip():
+        connection.execute(statement)
+
+
+def _named(exc: sqlite3.DatabaseError) -> Exception:
+    if exc.sqlite_errorcode == sqlite3.SQLITE_FULL:
+        return DiskFull("no space left for the database")
+    if exc.sqlite_errorcode in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return DatabaseDamaged("not a sound database")
+    return exc

@@ -1,0 +1,1 @@
+"""Privacy accounting both sides can check."""

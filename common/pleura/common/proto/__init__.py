@@ -1,0 +1,1 @@
+"""Protocol buffers of the channel between agent and trainer."""

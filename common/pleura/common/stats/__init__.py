@@ -1,0 +1,1 @@
+"""Statistics of external validation."""
