@@ -158,6 +158,12 @@ class BlobStore:
             partial.unlink(missing_ok=True)
             raise
 
+    def trim_partial(self, digest: str, size: int) -> None:
+        """Cut an unfinished upload back to its first `size` bytes."""
+        partial = self._partial(digest)
+        if partial.is_file() and partial.stat().st_size > size:
+            os.truncate(partial, size)
+
     def drop_partial(self, digest: str) -> None:
         """Forget an unfinished upload."""
         self._partial(digest).unlink(missing_ok=True)

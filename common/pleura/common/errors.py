@@ -122,6 +122,10 @@ class SiteNotApproved(Refused):
     code, hint = "REJ-PENDING", "The site is enrolled but not approved; the lead approves it."
 
 
+class InviteCodeMalformed(Refused):
+    code, hint = "REJ-CODE-FORM", "Copy the whole one-time code, from PL1 to its last sign."
+
+
 class EnvelopeMalformed(Refused):
     code, hint = "REJ-ENVELOPE", "The message is not a valid signed statement; check versions."
 

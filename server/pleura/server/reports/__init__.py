@@ -1,0 +1,1 @@
+"""Report pages: server-rendered SVG and HTML."""
