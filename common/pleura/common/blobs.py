@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pleura.common.errors import BlobMissing, BlobTooLarge, DigestMismatch
-from pleura.common.files import atomic_writer, fsync_folder, raise_if_disk_full, sweep_parts
+from pleura.common.files import (
+    atomic_writer,
+    fsync_file,
+    fsync_folder,
+    raise_if_disk_full,
+    sweep_parts,
+)
 from pleura.common.ids import SHA256_PATTERN
 from pleura.common.tensors import file_sha256
 
@@ -116,7 +122,9 @@ class BlobStore:
     def append_partial(
         self, digest: str, offset: int, chunks: Iterable[bytes], max_bytes: int
     ) -> int:
-        """Append to an unfinished upload at `offset`; return its new size, durable.
+        """Append to an unfinished upload at `offset`; return its new size.
+
+        Durable only once finished: a tail lost with the machine shows in the digest.
 
         Raises:
             DigestMismatch: `offset` is not the current size.
@@ -136,7 +144,6 @@ class BlobStore:
                     file.write(chunk)
                     size += len(chunk)
                 file.flush()
-                os.fsync(file.fileno())
             except OSError as exc:
                 raise_if_disk_full(exc)
                 raise
@@ -152,6 +159,7 @@ class BlobStore:
         partial = self._partial(digest)
         if not partial.is_file():
             raise BlobMissing("upload")
+        fsync_file(partial)
         try:
             return self.adopt(partial, digest)
         except DigestMismatch:

@@ -78,3 +78,7 @@ def _say_usage(commands: dict[str, EntryPoint]) -> None:
     out.print("usage: pleura COMMAND ... (each has --help)")
     for name in sorted(commands):
         out.print(f"  pleura {name}")
+
+
+if __name__ == "__main__":
+    main()

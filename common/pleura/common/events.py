@@ -114,6 +114,8 @@ EVENTS: Final[Mapping[str, frozenset[str]]] = {
         "update.refused": "run round site digest code",
         "site.absent": "run round site code",
         "evaluation.admitted": "run site digest",
+        "evaluation.refused": "run round site digest code",
+        "run.submitted": "run count",
         "log.appended": "count digest kind",
     }.items()
 }

@@ -62,6 +62,22 @@ def raise_if_disk_full(exc: OSError) -> None:
         raise DiskFull("no space left on the volume") from exc
 
 
+def fsync_file(path: Path) -> None:
+    """Make the bytes of a file durable.
+
+    Raises:
+        DiskFull: the volume has no room for what was written.
+    """
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    except OSError as exc:
+        raise_if_disk_full(exc)
+        raise
+    finally:
+        os.close(descriptor)
+
+
 def fsync_folder(path: Path) -> None:
     """Make renames in a folder durable."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -81,12 +97,14 @@ def sweep_parts(folder: Path) -> int:
 
 
 def ensure_private_folder(path: Path) -> Path:
-    """Create `path` with mode 0700, or check that only its owner can enter it.
+    """Create `path` and missing parents with mode 0700, or check that only its owner can enter it.
 
     Raises:
         StateInsecure: the folder exists and group or others have any right on it.
     """
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for folder in (*reversed(path.parents), path):  # mkdir gives its mode to the last one only
+        if not folder.exists():
+            folder.mkdir(mode=0o700, exist_ok=True)
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise StateInsecure("state folder is open to others")
     return path

@@ -107,6 +107,8 @@ def check_request(
         raise SignatureRejected("request header malformed")
     if not re.fullmatch(r"[0-9a-f]{32}", nonce):
         raise SignatureRejected("request header malformed")
+    if base64.b64encode(signature).decode("ascii") != headers[SIGNATURE]:
+        raise SignatureRejected("signature has a second spelling")  # RFC 4648 section 3.5
     key = key_of(site)
     if key is None or headers.get(KEY) != key.key_id:
         raise KeyUnknown("no active transport key")

@@ -61,7 +61,7 @@ class _Child:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,  # Ctrl-C goes to the supervisor, which stops children
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
         finally:
             if output is not None:
@@ -150,5 +150,6 @@ def stop_on_signals() -> threading.Event:
     return stop
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent dies (for `preexec_fn`)."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

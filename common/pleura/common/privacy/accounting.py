@@ -101,6 +101,11 @@ def renyi(mechanisms: Sequence[Mechanism], order: int) -> float:
     return _checked(value)
 
 
+def renyi_epsilon(mechanisms: Sequence[Mechanism], delta: Decimal) -> float:
+    """Return the RDP figure, never below the PLD one; infinity where it has none."""
+    return _rdp_epsilon(_grouped(mechanisms), delta)
+
+
 def conversion(order: int, delta: Decimal) -> float:
     """Return conv(a): epsilon = renyi(a) + conv(a) holds at `delta`."""
     log_delta = math.log(float(delta))
@@ -248,7 +253,7 @@ def _rdp_accountant(
     groups: tuple[_Group, ...], orders: tuple[float, ...] | None = None
 ) -> rdp.RdpAccountant:
     accountant = rdp.RdpAccountant(orders=orders)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         for sigma, q, steps in groups:
             step = dp_event.PoissonSampledDpEvent(float(q), dp_event.GaussianDpEvent(float(sigma)))
             accountant.compose(step, steps)

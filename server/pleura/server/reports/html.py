@@ -8,9 +8,12 @@ from typing import Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pleura.common.files import write_atomic
+from pleura.common.ids import RunId
 from pleura.common.results import MetricValue
+from pleura.server.reports.load import load_study
 from pleura.server.reports.study import StudyResult, privacy_sentences
 from pleura.server.reports.svg import forest, round_curve
+from pleura.server.settings import ServerSettings
 
 TASK_TITLES: Final = {
     "ct_nodule_malignancy": "malignancy of lung nodules on CT",
@@ -47,6 +50,17 @@ def write_page(study: StudyResult, folder: Path) -> Path:
     page = folder / "index.html"
     write_atomic(page, render(study).encode("utf-8"), mode=0o644)
     return page
+
+
+def write_report(run_id: RunId, settings: ServerSettings, folder: Path) -> Path:
+    """Write the report page of a run into `folder` and return its path.
+
+    Raises:
+        RunUnknown: no such run.
+        DatabaseDamaged: the statement log does not verify.
+        DiskFull: the volume has no room.
+    """
+    return write_page(load_study(run_id, settings), folder)
 
 
 def _number(metric: MetricValue | None) -> str:

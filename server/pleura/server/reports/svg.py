@@ -16,10 +16,11 @@ from pleura.common.results import MetricValue
 
 mpl.use("svg")
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X")
-_STYLE: Final = {
+_STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "pleura",
     "font.family": "sans-serif",
@@ -51,7 +52,7 @@ def round_curve(curve: Mapping[str, Sequence[tuple[int, float]]], external: set[
         axes.axhline(0.5, color="#888888", linewidth=0.8, linestyle=":")
         axes.set(xlabel="round (0 = initial model)", ylabel="AUROC on held-out patients")
         axes.set_ylim(0, 1.02)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if curve:
             axes.legend(loc="lower right", frameon=False)
         return _svg(figure, "AUROC of the federated model over rounds, by site")

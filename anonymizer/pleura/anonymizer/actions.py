@@ -1,0 +1,240 @@
+"""Actions on one element: dummies, mapped UIDs, shifted dates and the rules per VR.
+
+Pure functions of an element, the file's `Context` and nothing else. None means the element
+goes. What was done is counted by the caller, so a rule cannot forget to say so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from pydicom._uid_dict import UID_dictionary
+
+from pleura.anonymizer import dates
+from pleura.anonymizer.profile import Profile
+from pleura.anonymizer.pseudonyms import ProjectKey
+from pleura.anonymizer.rules import Rules
+from pleura.anonymizer.text import Seeds, decode_text, has_pattern, known_character_set
+from pleura.anonymizer.wire import Element, vr_of
+
+DUMMY_TEXT: Final = "ANONYMIZED"
+BLANK_PDF: Final = (
+    b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n"
+    b"2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n"
+    b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 595 842]>>endobj\n"
+    b"trailer<</Root 1 0 R>>\n%%EOF\n"
+)
+_TEXT_VRS: Final = ("PN", "CS", "AE", "LO", "SH", "ST", "LT", "UT", "UC", "UR")
+_DUMMIES: Final[dict[str, bytes]] = {
+    "DA": b"19000101",
+    "TM": b"000000",
+    "DT": b"19000101000000",
+    "AS": b"000Y",
+    "DS": b"0",
+    "IS": b"0",
+    **dict.fromkeys(
+        ["PN", "CS", "AE", "LO", "SH", "ST", "LT", "UT", "UC", "UR"], DUMMY_TEXT.encode()
+    ),
+    **dict.fromkeys(("US", "SS", "OB", "OW", "UN"), bytes(2)),
+    **dict.fromkeys(("UL", "SL", "FL", "AT", "OF", "OL"), bytes(4)),
+    **dict.fromkeys(("FD", "SV", "UV", "OD", "OV"), bytes(8)),
+}
+_FAMILIES: Final = (
+    {"US", "SS", "UL", "SL", "UV", "SV"}, {"FL", "FD"}, {"OB", "OW", "OF", "OD", "OL", "OV"},
+    {"LO", "SH", "UC", "CS"}, {"LT", "ST", "UT"}, {"DS", "IS"},
+)  # fmt: skip
+_NUMERIC: Final = re.compile(r" *[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)? *")
+_CODE_STRING: Final = re.compile(r" *[A-Z0-9_ ]{0,16} *")
+# Code value, scheme, version and long code are made of digits: seeds only, no patterns.
+_CODED: Final = frozenset({0x00080100, 0x00080102, 0x00080103, 0x00080119})
+_TEXT_VALUE: Final = 0x0040A160
+CHARACTER_SET: Final = 0x00080005
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts only; nothing here can hold a value."""
+
+    actions: Counter[str] = field(default_factory=Counter)
+    removed: Counter[str] = field(default_factory=Counter)
+    invalid_values: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Everything a rule may look at for one file."""
+
+    rules: Rules
+    profile: Profile
+    key: ProjectKey
+    seeds: Seeds
+    shift_days: int
+    tally: Tally
+
+
+def dictionary_vr(tag: int) -> str:
+    """Return the first VR the dictionary gives a tag (`UN` for an unknown one)."""
+    return (vr_of(tag) or "UN").split(" or ")[0]
+
+
+def has_lawful_vr(tag: int, vr: str) -> bool:
+    """Return whether a file may encode the tag like this; another VR may hide content."""
+    allowed = set((vr_of(tag) or "UN").split(" or "))
+    return vr in allowed or any(vr in family and allowed & family for family in _FAMILIES)
+
+
+def is_standard_uid(uid: str) -> bool:
+    """Return whether the standard itself assigned the UID; such a UID names no person."""
+    return uid in UID_dictionary
+
+
+def map_uids(element: Element, context: Context) -> Element:
+    """Return the element with every UID of a person, device or object replaced."""
+    text = bytes(element.value).decode("latin-1")
+    mapped = [
+        uid if not uid or is_standard_uid(uid) else context.key.uid(uid)
+        for uid in (part.strip(" \0") for part in text.split("\\"))
+    ]
+    return Element(element.tag, "UI", "\\".join(mapped).encode())
+
+
+def dummy(element: Element, context: Context, depth: int = 0) -> Element:
+    """Return the element with a value that has the right form and says nothing."""
+    tag, vr = element.tag, dictionary_vr(element.tag)
+    if vr == "SQ":
+        return Element(tag, vr, items=_dummy_items(element, context, depth))
+    if vr == "UI":
+        return map_uids(element, context)
+    if tag == 0x00420011:
+        return Element(tag, "OB", BLANK_PDF)
+    return Element(tag, vr, _DUMMIES.get(vr, b""))
+
+
+def _dummy_items(element: Element, context: Context, depth: int) -> list[list[Element]]:
+    """Return one item of dummies shaped like the first item, or none."""
+    if not element.items or depth > 8:
+        return []
+    first = [e for e in element.items[0] if e.tag >> 16 >= 8 and not (e.tag >> 16) & 1]
+    known = [e for e in first if vr_of(e.tag) not in (None, "NONE") and e.tag & 0xFFFF]
+    return [[dummy(e, context, depth + 1) for e in sorted(known, key=lambda e: e.tag)]]
+
+
+def shift(element: Element, context: Context) -> Element | None:
+    """Return the date or time moved by the patient's shift, or None if it is none."""
+    text = bytes(element.value).decode("latin-1").strip(" \0")
+    moved = [_shift_one(part, element.vr, context.shift_days) for part in text.split("\\")]
+    if any(part is None for part in moved):
+        context.tally.invalid_values += 1
+        return None
+    return Element(element.tag, element.vr, "\\".join(p for p in moved if p).encode())
+
+
+def _shift_one(value: str, vr: str, days: int) -> str | None:
+    if not value.strip():
+        return ""
+    if vr == "DA":
+        return dates.shift_date(value, days)
+    return dates.shift_datetime(value, days) if vr == "DT" else dates.parse_time(value)
+
+
+def by_representation(
+    element: Element, character_sets: Sequence[str], context: Context, *, is_retained: bool
+) -> Element | None:
+    """Return what the VR's rule leaves of an element that no row removes.
+
+    `is_retained`: an option keeps the attribute, so patterns and the age rule do not apply.
+    """
+    vr = element.vr
+    if element.tag == CHARACTER_SET:
+        terms = [t.strip(" \0") for t in bytes(element.value).decode("latin-1").split("\\")]
+        return element if known_character_set(terms) else None
+    if not has_lawful_vr(element.tag, vr):
+        return None
+    if vr in ("LO", "SH", "UC") or (is_retained and vr in ("LT", "ST", "UT", "UR")):
+        return _short_text(element, character_sets, context, is_retained=is_retained)
+    if vr in ("DA", "TM", "DT"):
+        return shift(element, context) if context.profile.dates == "shift" else None
+    if vr == "UI":
+        return element if is_retained else map_uids(element, context)
+    rule = _RULES.get(vr)
+    return rule(element, context) if rule else None
+
+
+def _short_text(
+    element: Element, character_sets: Sequence[str], context: Context, *, is_retained: bool
+) -> Element:
+    """Keep a short text without seed and pattern, else empty it: type 2 stays legal."""
+    text = decode_text(bytes(element.value), character_sets, element.vr)
+    if text is None:
+        context.tally.invalid_values += 1
+        return Element(element.tag, element.vr)
+    is_free = element.tag not in _CODED and not is_retained
+    if context.seeds.found_in(text) or (is_free and has_pattern(text)):
+        context.tally.actions["seed"] += 1
+        return Element(element.tag, element.vr)
+    return element
+
+
+def _code_string(element: Element, context: Context) -> Element | None:
+    text = bytes(element.value).rstrip(b"\0").decode("latin-1")
+    for part in text.split("\\"):
+        if not _CODE_STRING.fullmatch(part):
+            context.tally.invalid_values += 1
+            return None
+        word = part.strip()
+        if word not in context.rules.defined_terms and context.seeds.found_in(word):
+            context.tally.actions["seed"] += 1
+            return None
+    return element
+
+
+def _number(element: Element, context: Context) -> Element | None:
+    text = bytes(element.value).rstrip(b"\0").decode("latin-1")
+    for part in text.split("\\"):
+        if part.strip() and not _NUMERIC.fullmatch(part):
+            context.tally.invalid_values += 1
+            return None
+        if context.seeds.equals_number(part):
+            context.tally.actions["seed"] += 1
+            return None
+    return element
+
+
+def _age(element: Element, context: Context) -> Element | None:
+    if not context.profile.retain_patient_characteristics:
+        return None
+    text = bytes(element.value).decode("latin-1").strip(" \0")
+    if not text:
+        return element
+    capped = dates.cap_age(text)
+    if capped is None:
+        context.tally.invalid_values += 1
+        return None
+    return Element(element.tag, element.vr, capped.encode())
+
+
+def _prose(element: Element, context: Context) -> Element | None:
+    """Remove prose; the text of a report item becomes a dummy so the item stays legal."""
+    return dummy(element, context) if element.tag == _TEXT_VALUE else None
+
+
+def _bulk(element: Element, context: Context) -> Element | None:
+    return element if element.tag in context.rules.bulk else None
+
+
+def _as_is(element: Element, context: Context) -> Element | None:
+    return element
+
+
+_RULES: Final[dict[str, Callable[[Element, Context], Element | None]]] = {
+    "CS": _code_string,
+    "AS": _age,
+    **dict.fromkeys(("DS", "IS"), _number),
+    **dict.fromkeys(("LT", "ST", "UT"), _prose),
+    **dict.fromkeys(("OB", "OW", "OF", "OD", "OL", "OV"), _bulk),
+    **dict.fromkeys(("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT"), _as_is),
+}

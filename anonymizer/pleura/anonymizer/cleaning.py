@@ -1,0 +1,150 @@
+"""Cleaning: walks a whole data set and applies one action to every element.
+
+Every kept sequence is walked, listed in the table or not, to a depth of 32. The result is a
+new tree; the input tree is not changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from pleura.anonymizer import dates
+from pleura.anonymizer.actions import (
+    Context,
+    by_representation,
+    dummy,
+    is_standard_uid,
+    map_uids,
+    shift,
+)
+from pleura.anonymizer.header import character_sets_of
+from pleura.anonymizer.profile import Profile
+from pleura.anonymizer.rules import Action, Rules, describe
+from pleura.anonymizer.text import Seeds, decode_text
+from pleura.anonymizer.wire import Element, vr_of
+
+MAX_DEPTH: Final = 32
+_CONTENT_TEXT_VRS: Final = frozenset({"LO", "SH", "UC", "LT", "ST", "UT", "CS", "IS", "DS"})
+
+
+def walk(
+    elements: Sequence[Element], character_sets: tuple[str, ...] = ()
+) -> Iterator[tuple[Element, tuple[str, ...]]]:
+    """Yield every primitive element, nested ones too, with its character sets."""
+    own = character_sets_of(elements)
+    sets = character_sets if own is None else own
+    for element in elements:
+        if element.items is None:
+            yield element, sets
+        else:
+            for item in element.items:
+                yield from walk(item, sets)
+
+
+def collect_seeds(elements: Sequence[Element], rules: Rules, profile: Profile) -> Seeds:
+    """Return what the file names people, places, orders, objects and days with."""
+    seeds = Seeds(terms=rules.defined_terms)
+    retained = rules.retained(profile)
+    for element, sets in walk(elements):
+        if element.tag in retained:
+            continue
+        vr = element.vr
+        is_identifying = element.tag in rules.identifying and vr in _CONTENT_TEXT_VRS | {"UN"}
+        if not (is_identifying or vr in ("PN", "UI", "DA", "DT", "AE", "UR")):
+            continue
+        raw = bytes(element.value)
+        text = decode_text(raw, sets, vr) or raw.decode("latin-1")
+        for part in text.split("\\"):
+            _add_seed(seeds, vr, part.strip(" \0"))
+    return seeds
+
+
+def _add_seed(seeds: Seeds, vr: str, part: str) -> None:
+    if vr == "PN":
+        seeds.add_name(part)
+    elif vr == "UI":
+        if len(part) >= 8 and not is_standard_uid(part):
+            seeds.uids.add(part)
+    elif vr in ("DA", "DT"):
+        day = dates.parse_date(part[:8] if vr == "DT" else part)
+        if day is not None:
+            seeds.add_date(day)
+    else:
+        seeds.add_identifier(part)
+
+
+def clean(
+    elements: Sequence[Element],
+    context: Context,
+    *,
+    character_sets: tuple[str, ...] = (),
+    depth: int = 0,
+) -> list[Element]:
+    """Return the cleaned elements in ascending order of tag, each tag once."""
+    own = character_sets_of(elements)
+    sets = character_sets if own is None else own
+    kept: dict[int, Element] = {}
+    for element in elements:
+        action = context.rules.resolve(element.tag, element.vr, context.profile)
+        cleaned = _apply(element, action, sets, context, depth)
+        if cleaned is None:
+            context.tally.removed[_removed_name(element.tag)] += 1
+        elif element.tag not in kept:
+            kept[element.tag] = cleaned
+    return [kept[tag] for tag in sorted(kept)]
+
+
+def _removed_name(tag: int) -> str:
+    """Name a removed tag; private and unknown numbers are chosen by others, so not named."""
+    if (tag >> 16) & 1:
+        return "private"
+    return describe(tag) if vr_of(tag) is not None or tag & 0xFFFF == 0 else "unknown"
+
+
+def _apply(
+    element: Element, action: Action, sets: tuple[str, ...], context: Context, depth: int
+) -> Element | None:
+    count = context.tally.actions
+    if action == "shift":
+        shifted = shift(element, context)
+        if shifted is not None:
+            count["shifted"] += 1
+            return shifted
+        action = "X"
+    if action == "recurse" or (action == "vr" and element.vr == "SQ"):
+        nested = _recurse(element, sets, context, depth)
+        count["removed" if nested is None else "recursed"] += 1
+        return nested
+    if action == "X":
+        count["removed"] += 1
+        return None
+    if action == "Z":
+        count["emptied"] += 1
+        is_sequence = element.items is not None
+        return Element(element.tag, element.vr, items=[] if is_sequence else None)
+    if action == "D":
+        count["dummy"] += 1
+        return dummy(element, context)
+    if action == "U":
+        count["uid_mapped"] += 1
+        return map_uids(element, context) if element.items is None else None
+    return _by_vr(element, sets, context, is_retained=action == "K")
+
+
+def _by_vr(
+    element: Element, sets: tuple[str, ...], context: Context, *, is_retained: bool
+) -> Element | None:
+    left = by_representation(element, sets, context, is_retained=is_retained)
+    context.tally.actions["removed" if left is None else "kept"] += 1
+    return left
+
+
+def _recurse(
+    element: Element, sets: tuple[str, ...], context: Context, depth: int
+) -> Element | None:
+    """Return the sequence with cleaned items; too deep or no sequence at all: None."""
+    if element.items is None or depth >= MAX_DEPTH or vr_of(element.tag) != "SQ":
+        return None
+    items = [clean(item, context, character_sets=sets, depth=depth + 1) for item in element.items]
+    return Element(element.tag, "SQ", items=items)

@@ -1,0 +1,101 @@
+"""Leaves of the error tree that the anonymizer raises.
+
+Every `Quarantined` leaf stands for one code of the quarantine folder. Messages name tags,
+codes and counts; a value, a file name or key material never reaches one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pleura.common.errors import ConfigError, DataFault
+
+
+class UnknownProfile(ConfigError):
+    code, hint = "DEID-PROFILE", "Name one of the profiles shipped with Pleura (see --help)."
+
+
+class RulesDamaged(ConfigError):
+    code, hint = "DEID-RULES", "The rule tables of this installation are damaged; install it again."
+
+
+class ProjectKeyInvalid(ConfigError):
+    code, hint = "DEID-KEY", "A project key file holds one line: 64 hex digits and the version."
+
+
+class OutputNotSeparate(ConfigError):
+    code, hint = "DEID-OUT", "Input, output and quarantine must be three separate folders."
+
+
+class Quarantined(DataFault):
+    """One object may not leave; `code` names the reason, `counts` holds numbers only."""
+
+    code, hint = "QUARANTINED", "Look at the file inside the site; nothing of it was written out."
+
+    def __init__(self, detail: str = "", *, counts: Mapping[str, int] | None = None) -> None:
+        super().__init__(detail)
+        self.counts: dict[str, int] = dict(counts or {})
+
+
+class NotDicom(Quarantined):
+    code, hint = "NOT_DICOM", "The file has no DICOM preamble; leave it out."
+
+
+class Truncated(Quarantined):
+    code, hint = "TRUNCATED", "The file ends early or has a foreign tail; send it again."
+
+
+class NoSopUid(Quarantined):
+    code, hint = "NO_SOP_UID", "SOP, series or study UID is missing; correct it at the source."
+
+
+class NoTransferSyntax(Quarantined):
+    code, hint = "NO_TRANSFER_SYNTAX", "The file meta names no transfer syntax; export it again."
+
+
+class MediaDirectory(Quarantined):
+    code, hint = "MEDIA_DIRECTORY", "A DICOMDIR lists names; give the files it points to instead."
+
+
+class SopRefused(Quarantined):
+    code, hint = "SOP_REFUSED", "This kind of object is not accepted (unknown, audio, document)."
+
+
+class PatientConflict(Quarantined):
+    code, hint = "PATIENT_CONFLICT", "One study names several patients; correct it at the source."
+
+
+class DuplicateDiffers(Quarantined):
+    code, hint = "DUPLICATE_DIFFERS", "Two objects share a SOP UID but differ; keep the right one."
+
+
+class Undecodable(Quarantined):
+    code, hint = "UNDECODABLE", "The encoding or transfer syntax is not supported."
+
+
+class OcrUnavailable(Quarantined):
+    code, hint = (
+        "OCR_UNAVAILABLE",
+        "The pixels may hold burned-in text, which nobody read; review the images "
+        "and pass --accept-unread-text if they are clean.",
+    )
+
+
+class SelfCheckFailed(Quarantined):
+    code, hint = "SELF_CHECK", "An identifying value survived the rules; report the tag to us."
+
+
+class IodBroken(Quarantined):
+    code, hint = "IOD_BROKEN", "The rules would remove what the image needs; report the tag to us."
+
+
+class LimitExceeded(Quarantined):
+    code, hint = "LIMIT", "The file exceeds a size, depth or inflation limit."
+
+
+class InternalFault(Quarantined):
+    code, hint = "INTERNAL", "A fault in Pleura; report the error class. Nothing was written out."
+
+
+class AuditBroken(DataFault):
+    code, hint = "DEID-AUDIT", "The audit file was changed; keep it and start another one."

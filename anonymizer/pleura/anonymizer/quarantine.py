@@ -1,0 +1,94 @@
+"""Quarantine: where an object goes that may not leave, named by code and keyed digest.
+
+The folder holds original patient data: mode 0700, outside the accepted tree. File names are
+identifying too and are never written; the note beside a file holds its code and counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, Field
+
+from pleura.anonymizer.pseudonyms import ProjectKey
+from pleura.common import events
+from pleura.common.canonical import canonical_json
+from pleura.common.files import (
+    atomic_writer,
+    ensure_private_folder,
+    raise_if_disk_full,
+    write_atomic,
+)
+
+_CHUNK_BYTES = 1 << 20
+
+
+class Note(BaseModel, frozen=True, extra="forbid"):
+    """The JSON beside a quarantined file: a code and numbers, nothing else."""
+
+    format: int = 1
+    code: str = Field(pattern=r"^[A-Z][A-Z0-9_-]{1,39}$")
+    input_digest: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size_bytes: int = Field(ge=0)
+    is_copied: bool
+    counts: dict[str, int]
+
+
+def quarantine_file(
+    source: Path,
+    folder: Path,
+    code: str,
+    *,
+    key: ProjectKey,
+    profile: str,
+    counts: Mapping[str, int] | None = None,
+) -> Path:
+    """Copy `source` to `folder/<code>/<H("input")>.dcm` with its note; return the note's path.
+
+    A source that cannot be read gets a note under H("name", path) and no copy.
+
+    Raises:
+        DiskFull: no room; nothing was left behind.
+        StateInsecure: others may enter the quarantine folder.
+    """
+    ensure_private_folder(folder)
+    shelf = ensure_private_folder(folder / code)
+    try:
+        digest, size = _digest(source)
+        name, is_copied = key.keyed("input", digest), True
+    except OSError:
+        name, size, is_copied = key.keyed("name", str(source)), 0, False
+    if is_copied:
+        _copy(source, shelf / f"{name}.dcm")
+    note = Note(
+        code=code,
+        input_digest=name,
+        size_bytes=size,
+        is_copied=is_copied,
+        counts=dict(counts or {}),
+    )
+    path = shelf / f"{name}.json"
+    write_atomic(path, canonical_json(note.model_dump(mode="json")) + b"\n", mode=0o600)
+    events.emit("object.quarantined", digest=name[:12], code=code, profile=profile)
+    return path
+
+
+def _digest(source: Path) -> tuple[str, int]:
+    digest, size = hashlib.sha256(), 0
+    with source.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            size += len(chunk)
+    return digest.hexdigest(), size
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        with source.open("rb") as original, atomic_writer(target, mode=0o600) as copy:
+            shutil.copyfileobj(original, copy, _CHUNK_BYTES)
+    except OSError as exc:
+        raise_if_disk_full(exc)
+        raise

@@ -1,0 +1,153 @@
+"""Text: character sets, the identifying words of a file, and patterns that give people away.
+
+`Seeds` are the words and numbers the header itself names a person, order or place with. A
+short text that holds a seed or a pattern is not cleaned word by word: it goes as a whole.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Final
+
+from pydicom.charset import convert_encodings, decode_bytes, python_encoding
+from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS
+
+MIN_PHRASE: Final = 4
+
+_MONTHS: Final = "janfebmaraprmayjunjulaugsepoctnovdec"
+_PATTERNS: Final = re.compile(
+    r"""
+      \b(?:dr|prof|mr|mrs|ms|herr|frau|pt|patient|name|mrn|dob|ssn)\b\s*[:.=]?\s*\w  # labels
+    | [\w.+-]+@[\w-]+\.\w+                                                # mail
+    | \b(?:https?|ftp)://|\bwww\.                                         # address of a page
+    | \d{5,}                                                              # long digit runs
+    | \b\d{1,4}[./-]\d{1,2}[./-]\d{1,4}\b                                 # dates, UIDs, IPs
+    | \b\d{1,2}\s(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)      # 31 Jan
+    | \b\d{1,2}:\d{2}\b                                                   # times
+    | \b\d{3}[-\s]\d{2}[-\s]\d{4}\b                                       # SSN
+    | (?:\+|\b00)\d{1,3}[\s/-]?\d{2}|\b\d{2,4}[\s/-]\d{3,4}[\s/-]?\d{2,}  # phones
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+_WORD: Final = re.compile(r"[^\W_]+")
+
+
+def known_character_set(terms: Sequence[str]) -> bool:
+    """Return whether every term is a defined term of (0008,0005)."""
+    return all(term in python_encoding for term in terms)
+
+
+def decode_text(value: bytes, character_sets: Sequence[str], vr: str) -> str | None:
+    """Return the text of a value, or None where its character set cannot read it."""
+    if value.isascii() and b"\x1b" not in value:
+        return value.decode("ascii")
+    if not known_character_set(character_sets) or not set(character_sets) - {"", "ISO_IR 6"}:
+        return None  # without a character set only ASCII is lawful (PS3.5 6.1.2.1)
+    delimiters = PN_DELIMS if vr == "PN" else TEXT_VR_DELIMS
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            encodings = convert_encodings(list(character_sets))
+            text = decode_bytes(value, encodings, delimiters)
+    except (UserWarning, UnicodeError, LookupError, ValueError):
+        return None
+    return None if "\ufffd" in text else text
+
+
+def fold(text: str) -> str:
+    """Return text without case, accents and width variants."""
+    plain = unicodedata.normalize("NFKD", text).casefold()
+    return "".join(c for c in plain if not unicodedata.combining(c))
+
+
+def words(text: str) -> list[str]:
+    """Return the folded words of a text."""
+    return _WORD.findall(fold(text))
+
+
+def is_ideograph(letter: str) -> bool:
+    """Return whether one letter is a whole name (Chinese, Japanese, Korean)."""
+    return unicodedata.category(letter) == "Lo" and ord(letter) >= 0x1100
+
+
+def spellings(day: date) -> tuple[str, ...]:
+    """Return the ways a date is written in prose, folded."""
+    y, m, d = f"{day.year:04d}", f"{day.month:02d}", f"{day.day:02d}"
+    month = _MONTHS[3 * day.month - 3 : 3 * day.month]
+    return (
+        f"{y}{m}{d}", f"{y}-{m}-{d}", f"{y}.{m}.{d}", f"{d}.{m}.{y}", f"{m}/{d}/{y}",
+        f"{d}/{m}/{y}", f"{m}/{d}/{y[2:]}", f"{day.day} {month} {y}",
+    )  # fmt: skip
+
+
+def has_pattern(text: str) -> bool:
+    """Return whether a text looks like it holds a name, number, date or address."""
+    return _PATTERNS.search(text) is not None
+
+
+def is_common(text: str, terms: frozenset[str]) -> bool:
+    """Return whether a folded word is a defined term and hence no sign of a person."""
+    return text.upper() in terms
+
+
+@dataclass(slots=True)
+class Seeds:
+    """What a file's own header identifies people, places and orders with."""
+
+    terms: frozenset[str] = frozenset()
+    tokens: set[str] = field(default_factory=set)
+    phrases: set[str] = field(default_factory=set)
+    numbers: set[str] = field(default_factory=set)
+    uids: set[str] = field(default_factory=set)
+
+    def add_name(self, text: str) -> None:
+        """Add a person's name: all groups, every part of two letters or one ideograph."""
+        for part in words(text):
+            if len(part) == 1 and is_ideograph(part):
+                self.phrases.add(part)
+            elif len(part) >= 2 and not part.isdigit() and not is_common(part, self.terms):
+                self.tokens.add(part)
+                if len(part) >= MIN_PHRASE or not part.isascii():
+                    self.phrases.add(part)
+            elif part.isdigit():
+                self.add_identifier(part)
+
+    def add_identifier(self, text: str) -> None:
+        """Add an identifier, address or institution as a whole."""
+        folded = fold(text).strip(" \0\\^=")
+        if not folded or is_common(folded, self.terms):
+            return
+        if folded.isdigit():
+            if len(folded) >= MIN_PHRASE:
+                self.numbers.add(folded)
+        elif len(folded) >= MIN_PHRASE:
+            self.phrases.add(folded)
+        elif len(folded) >= 2:
+            self.tokens.add(folded)
+
+    def add_date(self, day: date) -> None:
+        """Add a date in every spelling."""
+        for spelling in spellings(day):
+            (self.numbers if spelling.isdigit() else self.phrases).add(spelling)
+
+    def found_in(self, text: str) -> bool:
+        """Return whether a text holds a seed: as a word, or inside one from 4 letters on."""
+        folded = fold(text)
+        if not self.tokens.isdisjoint(_WORD.findall(folded)):
+            return True
+        if any(phrase in folded for phrase in self.phrases):
+            return True
+        if any(uid in text for uid in self.uids):
+            return True
+        runs = re.findall(r"\d+", folded)
+        return any(run in self.numbers for run in runs)
+
+    def equals_number(self, text: str) -> bool:
+        """Return whether a numeric value is itself an identifier of six digits or more."""
+        digits = text.strip()
+        return len(digits) >= 6 and digits in self.numbers

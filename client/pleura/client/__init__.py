@@ -1,0 +1,1 @@
+"""The hospital daemon: agent, trainer and ingest processes."""

@@ -1,0 +1,1 @@
+"""From catalog rows to arrays: cohorts, splits, preprocessing and patient data sets."""

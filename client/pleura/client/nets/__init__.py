@@ -1,0 +1,1 @@
+"""Built-in GroupNorm networks, one file each, and their registry."""

@@ -1,0 +1,1 @@
+"""Synthetic chest DICOM with planted identifiers, for the demo and the tests."""

@@ -1,0 +1,1 @@
+"""Patient-level differential privacy: engines, noise, sampling and the site's budget."""

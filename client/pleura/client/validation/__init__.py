@@ -1,0 +1,1 @@
+"""Evaluation of a sealed model at the site, with intervals."""

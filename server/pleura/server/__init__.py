@@ -1,0 +1,1 @@
+"""The coordinator: gateway, rounds, admission, aggregation and the statement log."""

@@ -1,0 +1,1 @@
+"""Rules that turn admitted updates into the next model."""

@@ -1,0 +1,1 @@
+"""The statement log: what was signed, in the order it was accepted."""

@@ -1,0 +1,145 @@
+"""Flower's side of a round: orders become messages, reply messages become replies.
+
+`PleuraStrategy` is a Flower `Strategy`, so what configures and aggregates in Flower
+also does here; only the driving loop is Pleura's own, because the built-in one waits
+without a deadline and polls every 3 s. No arrays travel in messages: a message holds
+one signed order, a reply one signed answer, and the models go by blob. The answers
+are aggregated by `aggregation` after admission; `aggregate_*` only unpacks them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from pleura.server.runs import RoundKind
+from pleura.server.transport import Parcel, Reply
+
+RECORD: Final = "pleura"
+WIRE_VERSION: Final = 1
+
+
+class PleuraStrategy(Strategy):
+    """Builds messages from signed orders and takes signed answers out of replies.
+
+    `config` carries `envelope` (bytes), `nodes` (list of node ids) and `ttl_s`.
+    """
+
+    def __init__(self) -> None:
+        self.answers: dict[str, bytes | None] = {}
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Return one `train` message for each node of `config`."""
+        return _messages("train", server_round, config)
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Return one `evaluate` message for each node of `config`."""
+        return _messages("evaluate", server_round, config)
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Keep the answers by the id of the message they reply to; count them."""
+        return None, self._unpack(replies)
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
+        """Keep the answers by the id of the message they reply to; count them."""
+        return self._unpack(replies)
+
+    def summary(self) -> None:
+        """Say nothing: the plan is in the statement log."""
+
+    def _unpack(self, replies: Iterable[Message]) -> MetricRecord:
+        answers = errors = 0
+        for message in replies:
+            envelope = _envelope(message)
+            self.answers[message.metadata.reply_to_message_id] = envelope
+            answers, errors = answers + (envelope is not None), errors + (envelope is None)
+        return MetricRecord({"answers": answers, "errors": errors})
+
+
+class GridTransport:
+    """Carries parcels over a Flower Grid; holds which message went to which site."""
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self._strategy = PleuraStrategy()
+        self._sent: dict[str, Parcel] = {}
+        self._rejected: list[Reply] = []
+
+    def push(self, parcels: Sequence[Parcel]) -> None:
+        """Send parcels; one the SuperLink does not take becomes a failed reply."""
+        messages: list[Message] = []
+        for parcel in parcels:
+            config = ConfigRecord(
+                {
+                    "envelope": parcel.envelope,
+                    "nodes": [parcel.node.node_id],
+                    "ttl_s": parcel.ttl_s,
+                }
+            )
+            is_training = parcel.kind is RoundKind.TRAIN
+            configure = (
+                self._strategy.configure_train if is_training else self._strategy.configure_evaluate
+            )
+            messages.extend(configure(parcel.round, ArrayRecord(), config, self._grid))
+        ids = list(self._grid.push_messages(messages)) or [""] * len(parcels)
+        for parcel, message_id in zip(parcels, ids, strict=True):
+            if message_id:
+                self._sent[message_id] = parcel
+            else:
+                self._rejected.append(Reply(parcel.site_id, parcel.order_digest, None))
+
+    def pull(self) -> Sequence[Reply]:
+        """Return what arrived since the last call."""
+        replies, self._rejected = self._rejected, []
+        if self._sent:
+            messages = list(self._grid.pull_messages(list(self._sent)))
+            self._strategy.aggregate_train(0, messages)
+        for message_id, envelope in self._strategy.answers.items():
+            parcel = self._sent.pop(message_id, None)
+            if parcel is not None:
+                replies.append(Reply(parcel.site_id, parcel.order_digest, envelope))
+        self._strategy.answers.clear()
+        return replies
+
+    def forget(self, order_digests: Iterable[str]) -> None:
+        """Stop asking for replies to orders of rounds that are over."""
+        over = set(order_digests)
+        self._sent = {k: p for k, p in self._sent.items() if p.order_digest not in over}
+
+
+def _messages(message_type: str, server_round: int, config: ConfigRecord) -> list[Message]:
+    record = ConfigRecord({"envelope": config["envelope"], "wire": WIRE_VERSION})
+    nodes, ttl_s = config["nodes"], config["ttl_s"]
+    if not isinstance(nodes, list) or not isinstance(ttl_s, float):
+        raise TypeError("nodes is a list of node ids, ttl_s a float")
+    return [
+        Message(
+            RecordDict({RECORD: record}),
+            dst_node_id=int(node_id),
+            message_type=message_type,
+            ttl=ttl_s,
+            group_id=str(server_round),
+        )
+        for node_id in nodes
+    ]
+
+
+def _envelope(message: Message) -> bytes | None:
+    """Return the signed bytes of a reply; b"" if it has none, None for an error reply."""
+    if message.has_error():
+        return None
+    record = message.content.get(RECORD)
+    envelope = record.get("envelope") if isinstance(record, ConfigRecord) else None
+    return envelope if isinstance(envelope, bytes) else b""

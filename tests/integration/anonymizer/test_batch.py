@@ -1,0 +1,257 @@
+"""Batches: whole studies in or out, several processes, nothing partial."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+
+from pleura.anonymizer import batch
+from pleura.anonymizer.audit import verify_audit
+from pleura.anonymizer.batch import BatchItem, BatchSummary, run_batch
+from pleura.anonymizer.errors import AuditBroken, OutputNotSeparate
+from pleura.anonymizer.profile import load_profile
+from pleura.common.errors import DiskFull
+from tests.builders.identified import STUDY, ct_dataset, project_key, write
+
+KEY = project_key()
+PROFILE = load_profile("gdpr_pseudonymous")
+
+
+class Bench:
+    """One site: an input folder, an output and a quarantine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.out, self.quarantine = folder / "in", folder / "out", folder / "q"
+        self.items: list[BatchItem] = []
+        self.progress: list[int] = []
+
+    def add(self, name: str, **changes: object) -> Path:
+        changes.setdefault("SOPInstanceUID", f"1.2.3.{sum(name.encode())}")
+        return write(self.folder / name, ct_dataset(**changes))
+
+    def run(self, *, jobs: int = 1, files: list[Path] | None = None) -> BatchSummary:
+        self.items.clear()
+        return run_batch(
+            files or sorted(self.folder.iterdir()),
+            self.out,
+            self.quarantine,
+            profile=PROFILE,
+            key=KEY,
+            jobs=jobs,
+            on_result=self.items.append,
+            on_progress=self.progress.append,
+        )
+
+    def accepted(self) -> list[Path]:
+        return sorted(self.out.rglob("*.dcm"))
+
+    def codes(self) -> dict[str, str | None]:
+        return {item.source.name: item.code for item in self.items}
+
+    def leftovers(self) -> list[Path]:
+        return [p for p in self.out.rglob("*") if p.suffix == ".part" or ".staging" in str(p)]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_batch_accepts_and_quarantines_side_by_side(bench: Bench, jobs: int) -> None:
+    for name in "abc":
+        bench.add(name)
+    bench.add("d", StudyInstanceUID="1.2.7", Modality="CR")
+    (bench.folder / "Quibbleworth.txt").write_text("Quibbleworth")
+    summary = bench.run(jobs=jobs)
+    assert (summary.accepted, summary.duplicates) == (3, 0)
+    assert dict(summary.quarantined) == {"NOT_DICOM": 1, "OCR_UNAVAILABLE": 1}
+    assert not summary.is_clean
+    assert bench.progress == [1, 2, 3, 4, 5]
+    assert sorted(i.result.path for i in bench.items if i.result) == bench.accepted()
+    assert all(path.exists() for path in bench.accepted())
+    assert not bench.leftovers()
+    assert verify_audit(bench.out.with_name("out.audit.jsonl")) == summary.audit_head
+    audit = bench.out.with_name("out.audit.jsonl").read_text()
+    assert "Quibbleworth" not in audit
+    assert audit.count("\n") == 5
+    held = [p for p in bench.quarantine.rglob("*") if p.is_file()]
+    assert len(held) == 4
+    assert not [p for p in held if "Quibbleworth" in str(p)]
+
+
+def test_case_2_one_patient_with_outer_spaces_is_one_patient(bench: Bench) -> None:
+    bench.add("a", PatientID="A1")
+    bench.add("b", PatientID="A1 ")
+    assert bench.run().accepted == 2
+    assert {dcmread(p).PatientID for p in bench.accepted()} == {"PMDLX4PGOORP6P4HP"}
+
+
+def test_case_2_two_patients_in_one_study_quarantine_all_of_it(bench: Bench) -> None:
+    bench.add("a", PatientID="A1")
+    bench.add("b", PatientID="B2")
+    bench.add("c", PatientID="A1")
+    bench.add("d", StudyInstanceUID="1.2.7")
+    summary = bench.run()
+    assert summary.accepted == 1
+    assert dict(summary.quarantined) == {"PATIENT_CONFLICT": 3}
+    assert {dcmread(p).StudyInstanceUID for p in bench.accepted()} == {KEY.uid("1.2.7")}
+
+
+def test_a_study_accepted_for_another_patient_is_a_conflict(bench: Bench) -> None:
+    first = bench.add("a", PatientID="A1")
+    assert bench.run(files=[first]).accepted == 1
+    second = bench.add("b", PatientID="B2")
+    assert dict(bench.run(files=[second]).quarantined) == {"PATIENT_CONFLICT": 1}
+    assert len(bench.accepted()) == 1
+
+
+def test_differing_objects_of_one_uid_both_go(bench: Bench) -> None:
+    bench.add("a", SOPInstanceUID="1.5")
+    bench.add("b", SOPInstanceUID="1.5", SliceThickness="9")
+    bench.add("c")
+    summary = bench.run()
+    assert bench.codes() == {"a": "DUPLICATE_DIFFERS", "b": "DUPLICATE_DIFFERS", "c": None}
+    assert summary.accepted == 1
+
+
+def test_equal_objects_count_once(bench: Bench) -> None:
+    first = bench.add("a", SOPInstanceUID="1.5")
+    (bench.folder / "b").write_bytes(first.read_bytes())
+    summary = bench.run()
+    assert (summary.accepted, summary.duplicates) == (1, 1)
+    assert summary.is_clean
+    assert len({i.result.path for i in bench.items if i.result}) == 1
+
+
+def test_a_second_run_adds_to_a_study_and_changes_nothing_else(bench: Bench) -> None:
+    first = bench.add("a")
+    bench.run(files=[first])
+    before = bench.accepted()[0].read_bytes()
+    bench.add("b")
+    other = bench.add("x", SOPInstanceUID="1.9", SeriesInstanceUID="1.8")
+    summary = bench.run()
+    assert summary.accepted == 3
+    assert len(bench.accepted()) == 3
+    assert other.exists()
+    assert before in {p.read_bytes() for p in bench.accepted()}
+
+
+def test_a_changed_object_never_replaces_an_accepted_one(bench: Bench) -> None:
+    first = bench.add("a")
+    bench.run(files=[first])
+    before = bench.accepted()[0].read_bytes()
+    bench.add("a", SliceThickness="9")
+    assert dict(bench.run(files=[first]).quarantined) == {"DUPLICATE_DIFFERS": 1}
+    assert bench.accepted()[0].read_bytes() == before
+
+
+def test_a_missing_source_is_quarantined_by_note(bench: Bench) -> None:
+    bench.folder.mkdir()
+    summary = bench.run(files=[bench.folder / "gone"])
+    assert dict(summary.quarantined) == {"UNDECODABLE": 1}
+
+
+def test_overlapping_folders_are_refused(bench: Bench) -> None:
+    source = bench.add("a")
+    for quarantine in (bench.out, bench.out / "q", bench.out.parent):
+        with pytest.raises(OutputNotSeparate):
+            run_batch([source], bench.out, quarantine, profile=PROFILE, key=KEY)
+
+
+def test_a_broken_audit_file_stops_the_batch_before_anything_is_written(bench: Bench) -> None:
+    bench.add("a")
+    bench.out.with_name("out.audit.jsonl").write_text("{}\n")
+    with pytest.raises(AuditBroken):
+        bench.run()
+    assert not bench.out.exists()
+
+
+def test_a_full_disk_leaves_no_study_begun(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "abc":
+        bench.add(name)
+    real, calls = os.fsync, []
+
+    def full(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) > 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DiskFull):
+        bench.run()
+    monkeypatch.undo()
+    assert not bench.accepted()
+    assert not bench.leftovers()
+
+
+def test_a_disk_that_fills_while_studies_move_is_named(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.add("a")
+
+    def full(*args: object) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr(batch, "_move_study", full)
+    with pytest.raises(DiskFull):
+        bench.run()
+    assert not bench.accepted()
+
+
+def test_a_worker_that_dies_accepts_none_of_its_files(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        bench.add(name)
+    monkeypatch.setattr(batch, "_Job", _DyingJob)
+    summary = bench.run(jobs=2)
+    assert dict(summary.quarantined) == {"INTERNAL": 2}
+    assert not bench.accepted()
+
+
+def test_an_error_in_a_worker_stops_the_batch(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        bench.add(name)
+    monkeypatch.setattr(batch, "_Job", _FullJob)
+    with pytest.raises(DiskFull):
+        bench.run(jobs=2)
+    assert not bench.accepted()
+    assert not bench.leftovers()
+
+
+def test_what_a_killed_batch_left_is_swept(bench: Bench) -> None:
+    bench.add("a")
+    dead = bench.out / ".staging-999999999-x"
+    alive = bench.out / f".staging-{os.getpid()}-x"
+    for folder in (dead, alive):
+        folder.mkdir(parents=True)
+    bench.run()
+    assert not dead.exists()
+    assert alive.exists()
+    assert STUDY not in str(bench.accepted())
+
+
+class _DyingJob(batch._Job):
+    """A job whose process is killed."""
+
+    __slots__ = ()
+
+    def run(self, index: int, source: Path) -> BatchItem:
+        os._exit(9)
+
+
+class _FullJob(batch._Job):
+    """A job whose disk is full; workers import it by name."""
+
+    __slots__ = ()
+
+    def run(self, index: int, source: Path) -> BatchItem:
+        raise DiskFull
