@@ -128,6 +128,7 @@ class FleetSite:
         contents = pull_objects(
             [t.object_id for t in iterate_object_tree(tree)],
             pull_object_fn=make_pull_object_fn_protobuf(client.PullObject, node, meta.run_id),
+            initial_backoff=0.02,
         )
         client.ConfirmMessageReceived(
             ConfirmMessageReceivedRequest(

@@ -27,14 +27,15 @@ def short_folder() -> Iterator[Path]:
 @contextmanager
 def running_trainer(settings: SiteSettings) -> Iterator[TrainerLink]:
     """Serve a site's trainer in this process, unsandboxed, and yield a link to it."""
-    service, work = build(settings, sandboxed=False)
-    server = serve(service, settings.trainer_socket)
+    parts = build(settings, sandboxed=False)
+    server = serve(parts.service, settings.trainer_socket)
     try:
         with TrainerLink(settings.trainer_socket) as link:
             yield link
     finally:
+        parts.jobs.stop()
         server.stop(0).wait()
-        work.close()
+        parts.work.close()
 
 
 def answered(link: TrainerLink, envelope: bytes, base_file: Path) -> Answer:

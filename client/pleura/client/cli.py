@@ -46,6 +46,7 @@ def join(code: Annotated[str, typer.Argument(help="One-time code from the lead."
 @app.command()
 def run(config: Config = Path("site.toml")) -> None:
     """Run the site: trainer (no network), ingest, and agent, until stopped."""
+    from pleura.client.supervisor import prepare
     from pleura.client.supervisor import run as supervise
     from pleura.common import events
     from pleura.common.supervision import stop_on_signals
@@ -58,6 +59,7 @@ def run(config: Config = Path("site.toml")) -> None:
 
     with operator_errors():
         settings = load_settings(config)
+        prepare(settings)
         stop = stop_on_signals()
         console().print(f"site {settings.site_id}: starting trainer, ingest and agent")
         events.configure("supervisor", file=settings.log_dir / "supervisor.jsonl")

@@ -44,19 +44,27 @@ def run(
 
     Raises:
         AlreadyRunning: another supervisor holds this state folder.
+        StateInsecure: a folder of the state is open to others.
+    """
+    with single_instance(settings.state_dir / "lock"):
+        ensure_private_folder(settings.trainer_socket.parent)
+        supervisor = Supervisor(
+            children(config, settings.log_dir), tick=_SandboxWatch(settings, on_sandbox)
+        )
+        return supervisor.run_until(stop)
+
+
+def prepare(settings: SiteSettings) -> None:
+    """Make the state folder private before anything is written, and see that the site joined.
+
+    Raises:
         StateInsecure: the state folder is open to others.
         NotEnrolled: the site has not joined yet.
     """
     os.umask(UMASK)
     ensure_private_folder(settings.state_dir)
     require_enrolled(settings)
-    with single_instance(settings.state_dir / "lock"):
-        ensure_private_folder(settings.log_dir)
-        ensure_private_folder(settings.trainer_socket.parent)
-        supervisor = Supervisor(
-            children(config, settings.log_dir), tick=_SandboxWatch(settings, on_sandbox)
-        )
-        return supervisor.run_until(stop)
+    ensure_private_folder(settings.log_dir)
 
 
 def children(config: Path, log_dir: Path) -> list[ChildSpec]:

@@ -1,6 +1,7 @@
 """The run keeper: sees to it that every unfinished run has a ServerApp working on it.
 
-A run whose lease is free gets a new Flower run at once. A submission that leads to
+A run whose lease is free gets a new Flower run as soon as the SuperLink listens
+(`flwr run` would wait for it with long pauses). A submission that leads to
 no lease within `START_GRACE_S` means that the SuperLink takes runs but starts
 nothing (its SuperExec is gone); then the SuperLink is asked to be restarted. A
 ServerApp that ends soon again and again is started with growing pauses.
@@ -26,6 +27,7 @@ from pleura.server.store import RunStore
 from pleura.server.superlink import start_submission, submitted_run
 
 CHECK_S: Final = 0.5
+CALL_S: Final = 60.0  # `flwr run` takes seconds; one that waits longer is cut off
 START_GRACE_S: Final = 30.0
 STEADY_S: Final = 20.0  # a lease held this long ends the pauses
 PAUSES_S: Final = (0.0, 0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -81,8 +83,10 @@ class RunKeeper:
     config: Path
     restart_superlink: Callable[[], None]
     clock: Callable[[], float] = time.monotonic
+    is_ready: Callable[[], bool] = lambda: True
     _watches: dict[RunId, Watch] = field(default_factory=dict)
     _calls: dict[RunId, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _called_at: dict[RunId, float] = field(default_factory=dict)
     _store: RunStore | None = None
     _checked_at: float = -CHECK_S
 
@@ -97,12 +101,13 @@ class RunKeeper:
         self._watches = {run: self._watches.get(run, Watch()) for run in unfinished}
         for run_id, watch in self._watches.items():
             seen = watch.seen(is_lease_free(self.settings.leases_dir, run_id), now)
-            if seen.is_stuck(now):
+            if seen.is_stuck(now) and run_id not in self._calls:
                 events.emit("process.failed", process="superexec", code=FlowerCallFailed.code)
                 self.restart_superlink()
                 seen = seen.failed(now)
-            elif seen.is_due(now) and run_id not in self._calls:
+            elif seen.is_due(now) and run_id not in self._calls and self.is_ready():
                 self._calls[run_id] = start_submission(self.settings, self.config, run_id)
+                self._called_at[run_id] = now
                 seen = seen.submitting(now)
                 events.emit("run.submitted", run=run_id, count=seen.tries)
             self._watches[run_id] = seen
@@ -124,11 +129,15 @@ class RunKeeper:
     def _reap(self, now: float) -> None:
         for run_id, process in list(self._calls.items()):
             if process.poll() is None:
-                continue
+                if now - self._called_at[run_id] < CALL_S:
+                    continue
+                process.kill()
             output, _ = process.communicate()
             del self._calls[run_id]
             try:
                 submitted_run(process.returncode, output)
+                if (watch := self._watches.get(run_id)) is not None and watch.submitted_at:
+                    self._watches[run_id] = replace(watch, submitted_at=now)
             except FlowerCallFailed as exc:
                 events.emit("process.failed", process="flwr", code=exc.code)
                 watch = self._watches.get(run_id, Watch())

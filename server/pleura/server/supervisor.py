@@ -25,7 +25,13 @@ from pleura.common.supervision import ChildSpec, Supervisor
 from pleura.server.errors import PortForbidden, PortInUse
 from pleura.server.keeper import RunKeeper
 from pleura.server.settings import CONFIG_ENV, ServerSettings
-from pleura.server.superlink import HOST, flower_environment, prepare, superlink_argv
+from pleura.server.superlink import (
+    HOST,
+    flower_environment,
+    is_listening,
+    prepare,
+    superlink_argv,
+)
 
 GATEWAY, SUPERLINK = "gateway", "superlink"
 
@@ -73,7 +79,7 @@ def _supervise(settings: ServerSettings, config: Path, stop: threading.Event) ->
         if pid is not None:
             os.kill(pid, signal.SIGTERM)
 
-    keeper = RunKeeper(settings, config, restart_superlink)
+    keeper = RunKeeper(settings, config, restart_superlink, is_ready=lambda: is_listening(settings))
     supervisor = Supervisor(children(settings, config), tick=keeper.tick)
     events.emit("process.started", process="server", pid=os.getpid(), port=settings.port)
     try:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +15,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from flwr.app import Message, RecordDict
+from flwr.common.constant import ErrorCode
 
 from pleura.client import flower_app
 from pleura.client.agent.blobs import BlobCarrier
@@ -19,6 +25,7 @@ from pleura.client.agent.courier import Courier
 from pleura.client.agent.fleet import FleetLink
 from pleura.client.agent.outbox import Outbox
 from pleura.client.agent.process import Agent, await_approval
+from pleura.client.agent.trainer_link import Answer
 from pleura.client.enrol import join
 from pleura.client.errors import RunEnded
 from pleura.client.node_key import load_node_key
@@ -26,6 +33,7 @@ from pleura.common.blobs import BlobStore
 from pleura.common.bundle import FAB_SHA256
 from pleura.common.clock import SystemClock
 from pleura.common.errors import PleuraError, SiteNotApproved
+from pleura.common.exit_codes import ExitCode
 from pleura.common.ids import SiteId
 from pleura.common.keys import load_key
 from pleura.common.results import UpdateStatement
@@ -197,6 +205,74 @@ def test_a_forged_order_comes_back_as_an_error_with_a_code(scene: Scene) -> None
         reply = run.reply(sent)
     assert reply.has_error()
     assert reply.error.reason == "REJ-ORDER"
+
+
+@contextmanager
+def agent_process(scene: Scene) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the agent as the supervisor starts it."""
+    arguments = [sys.executable, "-m", "pleura.client.process", "agent"]
+    process = subprocess.Popen([*arguments, "--config", str(scene.site.config)])
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def asked_until_answered(run: FlowerRun, node_id: int, content: RecordDict) -> Message:
+    """Send an order again while Flower says the node is away, as the ServerApp does."""
+    for _ in range(20):
+        reply = run.reply(run.send(node_id, content, "train"))
+        if not reply.has_error() or reply.error.code != ErrorCode.NODE_UNAVAILABLE:
+            return reply
+        time.sleep(0.3)
+    raise AssertionError("the node stays away")
+
+
+def test_an_agent_killed_on_an_errand_gives_the_answer_when_asked_again(scene: Scene) -> None:
+    site, order = scene.site, scene.site.train_order(round=2)
+    content = flower_app.content_of(site.signed(order))
+    folders = site.settings.trainer_dir / "runs" / "run-1"
+    run = FlowerRun(scene.superlink, FAB_SHA256)
+    with running_trainer(site.settings) as trainer:
+        with agent_process(scene) as process:
+            run.send(node_of(scene), content, "train")
+            deadline = time.monotonic() + 60
+            while not list(folders.glob("2-1-train-*/order.json")):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            process.kill()
+            assert process.wait(30) == -signal.SIGKILL
+        with agent_process(scene) as process:
+            reply = asked_until_answered(run, node_of(scene), content)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+        direct = trainer.submit(site.signed(order))
+    assert not reply.has_error()
+    assert isinstance(direct, Answer)
+    assert flower_app.envelope_of(reply) == direct.envelope
+
+
+def test_an_agent_the_coordinator_refuses_ends_with_its_cause() -> None:
+    with short_folder() as folder, running_gateway(folder / "c") as gateway:
+        site = trainer_site(
+            folder,
+            coordinator=load_key(gateway.settings.signing_key_file),
+            coordinator_section={
+                "url": gateway.url,
+                "federation_id": FEDERATION,
+                "ca_file": gateway.settings.ca_file,
+            },
+            federation_id=FEDERATION,
+        )
+        join(site.settings, gateway.invite("north"), SystemClock())
+        gateway.registry.approve(SiteId("north"))
+        gateway.registry.revoke(SiteId("north"))
+        arguments = [sys.executable, "-m", "pleura.client.process", "agent"]
+        ended = subprocess.run([*arguments, "--config", str(site.config)], check=False, timeout=60)
+        log = (site.settings.log_dir / "agent.jsonl").read_text(encoding="utf-8")
+    assert ended.returncode == ExitCode.REFUSED
+    assert json.loads(log.splitlines()[-1])["code"] in ("REJ-PENDING", "REJ-KEY")
 
 
 def test_a_revoked_site_stops_with_its_cause() -> None:

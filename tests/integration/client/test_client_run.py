@@ -136,6 +136,7 @@ def test_a_site_that_has_not_joined_does_not_start(scene: Scene) -> None:
     )  # fmt: skip
     assert ended.returncode == ExitCode.CONFIG
     assert "CFG-ENROL" in ended.stderr
+    assert not scene.site.settings.log_dir.exists()
     with pytest.raises(NotEnrolled):
         require_enrolled(scene.site.settings)
 
@@ -152,9 +153,12 @@ def test_an_open_state_folder_is_refused(scene: Scene) -> None:
 
 
 def test_the_lock_admits_one_at_a_time(tmp_path: Path) -> None:
-    with single_instance(tmp_path / "lock"), pytest.raises(AlreadyRunning):
-        with single_instance(tmp_path / "lock"):
-            pass
+    with (
+        single_instance(tmp_path / "lock"),
+        pytest.raises(AlreadyRunning),
+        single_instance(tmp_path / "lock"),
+    ):
+        pass
     with single_instance(tmp_path / "lock"):
         pass
 

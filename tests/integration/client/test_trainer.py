@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 import threading
 from collections.abc import Iterator
@@ -16,9 +17,18 @@ import pytest
 import torch
 
 from pleura.client.agent.trainer_link import Answer, NeedsBase, TrainerLink, Unsigned
-from pleura.client.errors import BlobNotWanted, NotEnrolled, SocketUnusable
+from pleura.client.errors import (
+    ArchiveDamaged,
+    BlobNotWanted,
+    NotEnrolled,
+    RoundOvercharged,
+    SocketUnusable,
+)
 from pleura.client.ingest.catalog import Catalog
+from pleura.client.trainer.archive import KEEP_UPDATES, Archive
 from pleura.client.trainer.serving import build
+from pleura.client.trainer.spending import SiteBudget
+from pleura.client.trainer.work import BASES_KEPT
 from pleura.client.training.federated import train_round
 from pleura.common.errors import DigestMismatch, EnvelopeMalformed
 from pleura.common.keys import SigningKey
@@ -297,3 +307,68 @@ def test_a_plan_that_does_not_fit_the_budget_is_refused_before_training(root: Pa
     with running_trainer(site.settings) as link:
         outcome = answered(link, site.signed(site.train_order()), site.base_file)
     assert opened(site, outcome, RefusalStatement).code == "REJ-BUDGET"
+
+
+def test_a_private_round_that_was_killed_too_often_is_refused(root: Path) -> None:
+    site = trainer_site(root, privacy=DP, train=DP_TRAIN)
+    order = site.train_order()
+    budget = SiteBudget(site.settings.trainer_dir, site.settings.policy)
+    for _ in range(site.settings.policy.max_attempts):
+        budget.reserve(order)  # charged, and then the process died
+    budget.close()
+    with running_trainer(site.settings) as link:
+        outcome = answered(link, site.signed(order), site.base_file)
+    assert opened(site, outcome, RefusalStatement).code == RoundOvercharged.code
+
+
+def test_a_paid_update_whose_answer_was_lost_is_answered_with_the_same_bytes(root: Path) -> None:
+    site = trainer_site(root, privacy=DP, train=DP_TRAIN)
+    envelope = site.signed(site.train_order())
+    with running_trainer(site.settings) as link:
+        first = opened(site, answered(link, envelope, site.base_file), UpdateStatement)
+    answer_file = next((site.settings.trainer_dir / "runs" / "run-1").glob("*/answer.json"))
+    answer_file.unlink()  # killed between `spent` and the answer
+    with running_trainer(site.settings) as link:
+        second = opened(site, answered(link, envelope, site.base_file), UpdateStatement)
+    assert second.update == first.update
+    assert second.dp.epsilon_total_after == first.dp.epsilon_total_after
+
+
+def test_a_paid_update_whose_file_is_gone_is_refused_and_never_trained_again(root: Path) -> None:
+    site = trainer_site(root, privacy=DP, train=DP_TRAIN)
+    envelope = site.signed(site.train_order())
+    with running_trainer(site.settings) as link:
+        answered(link, envelope, site.base_file)
+    for path in (site.settings.trainer_dir / "runs" / "run-1").glob("*/*"):
+        if path.name != "order.json":
+            path.unlink()
+    with running_trainer(site.settings) as link:
+        outcome = answered(link, envelope, site.base_file)
+    assert opened(site, outcome, RefusalStatement).code == ArchiveDamaged.code
+
+
+def test_update_files_are_dropped_after_a_month_and_the_answer_stays(
+    site: TrainerSite, link: TrainerLink
+) -> None:
+    envelope = site.signed(site.train_order())
+    answer = answered(link, envelope, site.base_file)
+    archive, now = Archive(site.settings.trainer_dir / "runs"), datetime.now(UTC)
+    assert archive.drop_old_updates(now + KEEP_UPDATES - timedelta(minutes=5)) == 0
+    assert archive.drop_old_updates(now + KEEP_UPDATES + timedelta(minutes=5)) == 1
+    with pytest.raises(BlobNotWanted):
+        list(link.get_blob(answer.blob_sha256))
+    assert link.submit(envelope) == answer
+
+
+def test_only_the_newest_base_models_are_kept(site: TrainerSite, link: TrainerLink) -> None:
+    for number in range(1, 4):
+        answered(link, site.signed(site.train_order(round=number)), site.base_file)
+    folder = site.settings.trainer_dir / "blobs" / "sha256" / "00"
+    folder.mkdir(exist_ok=True)
+    for number in range(BASES_KEPT):
+        (folder / f"{number:064x}").write_bytes(b"older")
+        os.utime(folder / f"{number:064x}", (number, number))
+    answered(link, site.signed(site.train_order(round=4)), site.base_file)
+    kept = {path.name for path in folder.parent.glob("*/*")}
+    assert site.base.blob_sha256 in kept
+    assert len(kept) == BASES_KEPT

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -106,6 +106,21 @@ def test_a_trainer_that_cannot_leave_the_network_does_not_start() -> None:
     assert {e["code"] for e in log} == {"HOST-SANDBOX"}
 
 
+def test_a_trainer_the_steward_lets_run_unsandboxed_says_so() -> None:
+    if all(name == "lo" for _, name in socket.if_nameindex()):
+        pytest.skip("this machine itself has no network")
+    with short_folder() as folder:
+        site = trainer_site(folder, policy={"allow_unsandboxed_trainer": True})
+        wrapped = ["unshare", "-Ur", "sh", "-c", NO_NAMESPACES, "sh"]
+        if subprocess.run([*wrapped, "true"], check=False, capture_output=True).returncode:
+            pytest.skip("this machine permits no user namespaces")
+        with _process(site, wrapped), TrainerLink(site.settings.trainer_socket) as link:
+            assert not link.status().sandboxed
+        log = _events(site)
+    assert log[0]["event"] == "sandbox.unavailable"
+    assert log[0]["code"] == "HOST-SANDBOX"
+
+
 def _argv(site: TrainerSite) -> list[str]:
     return [sys.executable, "-m", "pleura.client.process", "trainer", "--config", str(site.config)]
 
@@ -116,8 +131,8 @@ def _events(site: TrainerSite) -> list[dict[str, object]]:
 
 
 @contextmanager
-def _process(site: TrainerSite) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(_argv(site), env={**os.environ, "OMP_NUM_THREADS": "1"})
+def _process(site: TrainerSite, wrapped: Sequence[str] = ()) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([*wrapped, *_argv(site)], env={**os.environ, "OMP_NUM_THREADS": "1"})
     try:
         _await(site)
         yield process

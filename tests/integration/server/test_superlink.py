@@ -25,7 +25,7 @@ from pleura.server.runs import RoundState, RunState
 from pleura.server.settings import ServerSettings
 from pleura.server.sites import SiteRegistry
 from pleura.server.store import RunStore
-from pleura.server.superlink import prepare
+from pleura.server.superlink import is_listening, prepare
 from pleura.server.supervisor import SUPERLINK, children
 from tests.builders.coordinator import free_port
 from tests.builders.federation import (
@@ -64,7 +64,9 @@ class Coordinator:
         self.store = RunStore(self.settings.runs_db_file)
         self.log = StatementLog(self.settings.log_db_file)
         self.stop = threading.Event()
-        self.keeper = RunKeeper(self.settings, self.config, self.restart)
+        self.keeper = RunKeeper(
+            self.settings, self.config, self.restart, is_ready=lambda: is_listening(self.settings)
+        )
         superlink = [c for c in children(self.settings, self.config) if c.name == SUPERLINK]
         self.supervisor = Supervisor(superlink, tick=self.keeper.tick)
         self.thread = threading.Thread(target=self.supervisor.run_until, args=(self.stop,))

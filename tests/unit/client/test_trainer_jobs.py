@@ -16,6 +16,7 @@ from pleura.client.trainer.answers import Signer
 from pleura.client.trainer.archive import Archive, StoredAnswer
 from pleura.client.trainer.jobs import (
     INTERNAL,
+    STOPPING,
     Accepted,
     Answered,
     JobEvent,
@@ -185,6 +186,21 @@ def test_an_unexpected_fault_becomes_a_signed_refusal_without_its_text(desk: Des
     assert b"DOE" not in event.answer.envelope
     desk.work.act = lambda: None
     assert refusal_of(desk.last(envelope())).code == INTERNAL
+
+
+def test_a_job_that_fails_while_the_trainer_stops_is_done_again_after_the_next_start(
+    tmp_path: Path,
+) -> None:
+    desk = make_desk(tmp_path)
+    desk.blobs.put_stream([MODEL], BASE.blob_sha256, 100)
+
+    def pulled_away() -> None:
+        desk.jobs.stop()
+        raise OSError("files closed under a running job")
+
+    desk.work.act = pulled_away
+    assert desk.last(envelope()) == RefusedUnsigned(STOPPING)
+    assert make_desk(tmp_path).last(envelope()) == Answered(StoredAnswer(b"signed by the site"))
 
 
 def test_the_queue_goes_on_after_a_failed_job(desk: Desk) -> None:

@@ -23,6 +23,7 @@ MAX_MESSAGE_BYTES: Final = 4 * 2**20
 CHUNK_BYTES: Final = 2**20
 SUBMIT_TIMEOUT_S: Final = 600.0  # then the order is submitted again and joins its job
 BLOB_TIMEOUT_S: Final = 600.0
+_STOPPING: Final = "STOPPING"  # not a refusal: the next trainer does the order
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -195,6 +196,8 @@ def _outcome(event: pb.JobEvent) -> NeedsBase | Answer | Unsigned | None:
             found = event.answered
             return Answer(found.envelope, found.blob_sha256, found.blob_size)
         case "refused":
+            if event.refused.code == _STOPPING:
+                raise TrainerUnreachable("it is stopping")
             return Unsigned(event.refused.code)
         case _:
             return None

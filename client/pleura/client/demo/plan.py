@@ -7,7 +7,6 @@ level differential privacy at epsilon 8, minutes on two cores.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +18,7 @@ from pleura.common.orders import TaskName
 
 EXTERNAL_PREFIX: Final = "external"
 SEED: Final = 20260101
+CONSPICUITY: Final = 1.8  # lesions a resident would find; privacy costs the faint ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,7 @@ def phantom_sites(root: Path, task: PhantomTask, patients: int) -> tuple[DemoSit
                 seed=SEED + index,
                 task=task,
                 prevalence=prevalence,
+                conspicuity=CONSPICUITY,
             ),
         )
         for index, (name, look, prevalence) in enumerate(_LOOKS)
@@ -105,9 +106,9 @@ def plan_toml(task: TaskName, sites: tuple[DemoSite, ...], *, rounds: int, n_ref
     """Return the text of `plan.toml`; the coordinator solves the noise multiplier."""
     training = [site.site_id for site in sites if not site.is_external]
     external = [site.site_id for site in sites if site.is_external]
-    batch = min(32, n_ref)
+    batch = min(100, n_ref)
     preproc = (
-        'modality = "CXR"\nsize_px = 64'
+        'modality = "CXR"\nsize_px = 48'
         if task == "cxr_abnormal"
         else 'modality = "CT"\nsize_px = 48\nslices = 8'
     )
@@ -129,10 +130,9 @@ spatial_dims = {dimensions}
 
 [train]
 optimizer = "sgd"
-lr = "{Decimal("0.5")}"
-momentum = "{Decimal("0.9")}"
+lr = "1.0"
 schedule = "cosine"
-local_steps = 8
+local_steps = 6
 batch_patients = {batch}
 images_per_patient = 2
 
@@ -147,6 +147,7 @@ n_ref = {n_ref}
 rounds = {rounds}
 min_sites = {min(2, len(training))}
 deadline_s = 120
+norm_bound = "60"
 
 [evaluation]
 every_rounds = 1

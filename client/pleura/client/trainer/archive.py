@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeVar
 
@@ -24,6 +24,7 @@ from pleura.common.ids import RunId, Sha256Field, short
 from pleura.common.orders import BlobRef
 
 UPDATE: Final = "update.bin"
+KEEP_UPDATES: Final = timedelta(days=30)
 _ORDER: Final = "order.json"
 _ANSWER: Final = "answer.json"
 _MAX_BYTES: Final = 4 * 2**20
@@ -140,11 +141,30 @@ class Archive:
         write_atomic(folder / _ANSWER, canonical_json(record.model_dump(mode="json")))
         return StoredAnswer(envelope, record.blob_sha256, record.blob_size)
 
+    def drop_old_updates(self, now: datetime) -> int:
+        """Delete update files of answers taken more than 30 days ago; return how many.
+
+        The answers stay, so their orders are still never done again.
+
+        Raises:
+            ArchiveDamaged: a record cannot be read.
+        """
+        count = 0
+        for update in self._root.glob(f"*/*/{UPDATE}"):
+            folder = update.parent
+            if not (folder / _ANSWER).is_file():
+                continue
+            if _read(folder / _ORDER, _OrderRecord).taken_at < now - KEEP_UPDATES:
+                update.unlink()
+                count += 1
+        return count
+
     def update_file(self, sha256: str) -> Path | None:
         """Return the file of an answered update blob, or None if no answer offers it."""
         for path in self._root.glob(f"*/*/{_ANSWER}"):
             if _read(path, _AnswerRecord).blob_sha256 == sha256 != "":
-                return path.with_name(UPDATE)
+                update = path.with_name(UPDATE)
+                return update if update.is_file() else None
         return None
 
 

@@ -26,6 +26,7 @@ from pleura.common.ids import KeyId, short
 from pleura.common.keys import VerifyKey
 
 INTERNAL: Final = "INTERNAL"
+STOPPING: Final = "STOPPING"
 _HEARTBEAT_S: Final = 5.0
 
 
@@ -131,10 +132,15 @@ class Jobs:
         self._active: dict[str, _Job] = {}
         self._wanted: dict[str, int] = {}  # base blobs accepted orders wait for -> size
         self._queue: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self._is_stopping = False
 
     def start(self) -> None:
         """Start the one worker; it ends with the process."""
         threading.Thread(target=self._work_forever, name="trainer-job", daemon=True).start()
+
+    def stop(self) -> None:
+        """Make nothing final any more: what still runs is done again after the next start."""
+        self._is_stopping = True
 
     @property
     def waiting(self) -> int:
@@ -230,6 +236,8 @@ class Jobs:
         except Exception as exc:  # noqa: BLE001 - the worker's top loop: one job must not end it
             code, error = INTERNAL, type(exc).__name__
         events.emit("job.failed", **who, code=code, error=error)
+        if self._is_stopping:
+            return RefusedUnsigned(STOPPING)
         try:
             return Answered(self._refuse(job.opened, code))
         except PleuraError as exc:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+from dataclasses import dataclass
 
 import torch
 
@@ -37,16 +38,25 @@ def serve_until_stopped(settings: SiteSettings, *, sandboxed: bool) -> None:
     torch.set_num_threads(settings.trainer.threads)
     ensure_private_folder(settings.trainer_dir)
     code_digest()
-    service, work = build(settings, sandboxed=sandboxed)
-    server = serve(service, settings.trainer_socket)
+    parts = build(settings, sandboxed=sandboxed)
+    server = serve(parts.service, settings.trainer_socket)
     try:
         stop.wait()
     finally:
+        parts.jobs.stop()
         server.stop(_GRACE_S).wait()
-        work.close()
 
 
-def build(settings: SiteSettings, *, sandboxed: bool) -> tuple[TrainerService, SiteWork]:
+@dataclass(frozen=True, slots=True)
+class TrainerParts:
+    """A trainer whose worker runs; its socket is served by `service`."""
+
+    service: TrainerService
+    jobs: Jobs
+    work: SiteWork
+
+
+def build(settings: SiteSettings, *, sandboxed: bool) -> TrainerParts:
     """Return the service over a site's keys, archive, blobs and data, with its worker started.
 
     Raises:
@@ -59,6 +69,7 @@ def build(settings: SiteSettings, *, sandboxed: bool) -> tuple[TrainerService, S
     clock = SystemClock()
     signer = Signer(settings.site_id, load_key(settings.site_key_file))
     archive = Archive(settings.trainer_dir / "runs")
+    archive.drop_old_updates(clock.now())
     blobs = BlobStore(settings.trainer_dir / "blobs")
     blobs.sweep()
     work = SiteWork(settings, archive=archive, blobs=blobs, signer=signer, clock=clock)
@@ -72,7 +83,7 @@ def build(settings: SiteSettings, *, sandboxed: bool) -> tuple[TrainerService, S
         clock=clock,
     )
     jobs.start()
-    return TrainerService(jobs, archive, blobs, sandboxed=sandboxed), work
+    return TrainerParts(TrainerService(jobs, archive, blobs, sandboxed=sandboxed), jobs, work)
 
 
 def pinned_coordinator(settings: SiteSettings) -> VerifyKey:
