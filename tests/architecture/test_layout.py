@@ -40,6 +40,7 @@ FLOWER_MODULES = {
     "pleura.server.transport",
     "pleura.client.flower_app",
     "pleura.client.agent.fleet",
+    "pleura.client.agent.process",
     "pleura.client.agent.wire",
 }
 

@@ -39,6 +39,7 @@ from flwr.supercore.inflatable.inflatable_protobuf_utils import (
     make_push_object_fn_protobuf,
 )
 from flwr.supercore.inflatable.inflatable_utils import (
+    ObjectPullError,
     inflate_object_from_contents,
     pull_objects,
     push_objects,
@@ -63,6 +64,7 @@ class FleetSite:
     def __init__(self, stub: SiteStub, address: str, registry: SiteRegistry) -> None:
         self.stub, self._address, self._registry = stub, address, registry
         self._private = ec.generate_private_key(ec.SECP384R1())
+        self._node: Node | None = None
         self.stop = threading.Event()
         self.runs: set[int] = set()
         self._thread = threading.Thread(target=self._live, daemon=True)
@@ -85,7 +87,7 @@ class FleetSite:
             try:
                 self._session()
             except (httpx.HTTPError, RuntimeError, OSError):
-                time.sleep(0.1)  # the SuperLink is away; come back as a new activation
+                time.sleep(0.1)  # the SuperLink is away; go on as the same node
 
     def _session(self) -> None:
         public = self._private.public_key()
@@ -96,19 +98,9 @@ class FleetSite:
         with FleetHttpClient.from_server_address(
             self._address, True, None, interceptors=interceptors
         ) as client:
-            key = public_key_to_bytes(public)
-            try:
-                client.RegisterNode(RegisterNodeFleetRequest(public_key=key))
-            except httpx.HTTPStatusError as exc:  # registered before
-                if exc.response.status_code >= 500:
-                    raise
-            activated = client.ActivateNode(
-                ActivateNodeRequest(public_key=key, heartbeat_interval=HEARTBEAT_S)
-            )
-            node = Node(node_id=activated.node_id)
-            self._registry.record_node(
-                SiteId(self.stub.site_id), activated.node_id, SystemClock().now()
-            )
+            if self._node is None:
+                self._node = self._activate(client, public_key_to_bytes(public))
+            node = self._node
             beat = time.monotonic()
             while not self.stop.wait(0.03):
                 if time.monotonic() - beat > HEARTBEAT_S / 2:
@@ -118,6 +110,16 @@ class FleetSite:
                     )
                 self._serve(client, node)
 
+    def _activate(self, client: FleetHttpClient, key: bytes) -> Node:
+        """Register once; a node that is still online must not be activated again."""
+        client.RegisterNode(RegisterNodeFleetRequest(public_key=key))
+        activated = client.ActivateNode(
+            ActivateNodeRequest(public_key=key, heartbeat_interval=HEARTBEAT_S)
+        )
+        site_id = SiteId(self.stub.site_id)
+        self._registry.record_node(site_id, activated.node_id, SystemClock().now())
+        return Node(node_id=activated.node_id)
+
     def _serve(self, client: FleetHttpClient, node: Node) -> None:
         pulled = client.PullMessages(PullMessagesRequest(node=node))
         if not pulled.messages_list:
@@ -125,11 +127,16 @@ class FleetSite:
         proto, tree = pulled.messages_list[0], pulled.message_object_trees[0]
         meta = message_from_proto(proto).metadata
         self.runs.add(meta.run_id)
-        contents = pull_objects(
-            [t.object_id for t in iterate_object_tree(tree)],
-            pull_object_fn=make_pull_object_fn_protobuf(client.PullObject, node, meta.run_id),
-            initial_backoff=0.02,
-        )
+        try:
+            contents = pull_objects(
+                [t.object_id for t in iterate_object_tree(tree)],
+                pull_object_fn=make_pull_object_fn_protobuf(client.PullObject, node, meta.run_id),
+                initial_backoff=0.02,
+                backoff_cap=0.2,
+                max_time=2.0,
+            )
+        except ObjectPullError:
+            return  # its sender died; the coordinator sends the order again
         client.ConfirmMessageReceived(
             ConfirmMessageReceivedRequest(
                 node=node, run_id=meta.run_id, message_object_id=meta.message_id

@@ -63,7 +63,7 @@ def study(**changes: object) -> StudyResult:
         epsilon_total_after=Decimal("4.4"),
         engine="loop",
     )
-    removal = (RemovalCount(tag="(0010,0010)", action="replaced", objects=120),)
+    removal = (RemovalCount(tag="(0010,0010)", action="replaced", objects="100-199"),)
 
     def site(
         name: str, role: str, rounds: tuple[str, ...], metrics: tuple[MetricValue, ...]

@@ -74,7 +74,8 @@ PARENT = """
 import sys, threading
 from pleura.common.supervision import ChildSpec, Supervisor
 child = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)"
-Supervisor([ChildSpec("c", (sys.executable, "-c", child, sys.argv[1]))]).run_until(threading.Event())
+spec = ChildSpec("c", (sys.executable, "-c", child, sys.argv[1]))
+Supervisor([spec]).run_until(threading.Event())
 """
 
 

@@ -56,7 +56,7 @@ class OrderFromFuture(Refused):
 
 
 class WrongFederation(Refused):
-    code, hint = "REJ-FEDERATION", "The order belongs to another federation or site list."
+    code, hint = "REJ-ORDER-FEDERATION", "The order belongs to another federation or site list."
 
 
 class ModelRefused(Refused):
@@ -190,7 +190,7 @@ class RoundBeyondPlan(Refused):
 
 class BaseChanged(Refused):
     code, hint = (
-        "REJ-BASE",
+        "REJ-BASE-CHANGED",
         "An earlier order of this round had another base model; the coordinator must explain.",
     )
 
@@ -201,7 +201,7 @@ class BlobNotWanted(Refused):
 
 class OrderRefusedUnsigned(Refused):
     code, hint = (
-        "REJ-ORDER",
+        "REJ-ORDER-UNSIGNED",
         "The order could not be tied to the pinned coordinator key; the site answers nothing.",
     )
 
@@ -225,7 +225,10 @@ class EntropyMissing(HostFault):
 
 
 class RunEnded(Refused):
-    code, hint = "REJ-RUN", "The Flower run of this message ended; a new run sends the order again."
+    code, hint = (
+        "REJ-RUN-ENDED",
+        "The Flower run of this message ended; a new run sends the order again.",
+    )
 
 
 class MessageRefused(Refused):

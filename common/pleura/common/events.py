@@ -85,6 +85,7 @@ EVENTS: Final[Mapping[str, frozenset[str]]] = {
         "order.refused": "run round site digest code kind",
         "job.started": "run round site kind attempt patients",
         "job.progressed": "run round site kind step steps seconds",
+        "model.trained": "run round site steps seconds",
         "job.finished": "run round site kind digest seconds epsilon",
         "job.failed": "run round site kind code error",
         "budget.reserved": "run round attempt epsilon",

@@ -103,11 +103,12 @@ class MetricValue(Spec):
 
 
 class RemovalCount(Spec):
-    """How many objects lost or changed this tag at ingest; never a value."""
+    """How many objects, as a public bucket, lost or changed this tag at ingest; never a value."""
 
     tag: Annotated[str, Field(pattern=r"^(\([0-9A-F]{4},[0-9A-F]{4}\)|private|unknown)$")]
+    keyword: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{0,64}$")] = ""  # DICOM dictionary
     action: Annotated[str, Field(pattern=r"^[a-z_]{1,24}$")]
-    objects: Annotated[int, Field(ge=1)]
+    objects: PatientsBucket
 
 
 class EvaluationStatement(Answer):

@@ -22,6 +22,7 @@ from pleura.server.transport import Parcel, Reply
 
 PULL_BACKOFF_S: Final = 0.02
 PULL_BACKOFF_MAX_S: Final = 0.5
+PULL_MAX_S: Final = 5.0
 RECORD: Final = "pleura"
 WIRE_VERSION: Final = 1
 
@@ -71,17 +72,19 @@ class PleuraStrategy(Strategy):
         return MetricRecord({"answers": answers, "errors": errors})
 
 
-def shorten_pull_backoff() -> None:
+def shorten_pulls() -> None:
     """Make Flower look again after 0.02 s, not 1 s, for an object still on its way.
 
     A SuperLink shows a message before its objects have arrived, so a reader that is
-    quick meets this wait in most rounds. Flower has no setting for it; the defaults
-    of its function are its only handle, and a test watches that they exist.
+    quick meets this wait in most rounds; and the objects of a sender that died never
+    arrive, for which Flower waits two hours and we 5 s. There is no setting for it;
+    the defaults of the function are its only handle, and a test watches them.
     """
     pull_objects.__kwdefaults__ = {
         **(pull_objects.__kwdefaults__ or {}),
         "initial_backoff": PULL_BACKOFF_S,
         "backoff_cap": PULL_BACKOFF_MAX_S,
+        "max_time": PULL_MAX_S,
     }
 
 
@@ -89,7 +92,7 @@ class GridTransport:
     """Carries parcels over a Flower Grid; holds which message went to which site."""
 
     def __init__(self, grid: Grid) -> None:
-        shorten_pull_backoff()
+        shorten_pulls()
         self._grid = grid
         self._strategy = PleuraStrategy()
         self._sent: dict[str, Parcel] = {}

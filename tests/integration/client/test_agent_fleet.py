@@ -204,7 +204,7 @@ def test_a_forged_order_comes_back_as_an_error_with_a_code(scene: Scene) -> None
         sent = run.send(node_of(scene), flower_app.content_of(forged), "train")
         reply = run.reply(sent)
     assert reply.has_error()
-    assert reply.error.reason == "REJ-ORDER"
+    assert reply.error.reason == "REJ-ORDER-UNSIGNED"
 
 
 @contextmanager

@@ -59,7 +59,7 @@ def test_an_export_becomes_rows_with_receipts_and_sources_are_left_alone(
     with Catalog(site.catalog_file, read_only=True) as catalog:
         counts = catalog.counts()
         assert (counts.patients, counts.studies, counts.instances) == (2, 2, 4)
-        removals = {(r.tag, r.action): r.objects for r in catalog.removal_counts()}
+        removals = catalog.removals()
         assert removals["(0010,1040)", "removed"] == removals["private", "removed"] == 4
     assert len(stored_files(site)) == 4
     assert not (site.store_dir / "staging").exists() or not any(

@@ -175,7 +175,7 @@ def test_refusals_are_signed_with_their_code(site: TrainerSite, link: TrainerLin
 
     plan = site.plan.model_copy(update={"federation_id": "hearts"})
     other = site.train_order(federation_id="hearts", plan=plan, plan_hash=plan.digest)
-    assert refusal_code(site, link, site.signed(other)) == "REJ-FEDERATION"
+    assert refusal_code(site, link, site.signed(other)) == "REJ-ORDER-FEDERATION"
 
 
 def test_a_refusal_is_repeated_byte_for_byte(site: TrainerSite, link: TrainerLink) -> None:

@@ -39,7 +39,7 @@ from tests.builders.federation import (
 )
 from tests.builders.fleet_site import fleet
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 
 class Coordinator:
@@ -89,7 +89,7 @@ class Coordinator:
         )
         registry.close()
 
-    def wait(self, done: Callable[[], bool], timeout_s: float = 60) -> None:
+    def wait(self, done: Callable[[], bool], timeout_s: float = 90) -> None:
         deadline = time.monotonic() + timeout_s
         while not done():
             assert time.monotonic() < deadline, self.trace()
@@ -187,12 +187,13 @@ def test_a_killed_serverapp_and_a_killed_superlink_cost_seconds_and_change_no_by
         os.kill(before[0], signal.SIGKILL)
         killed_at, round_ = time.monotonic(), coordinator.store.get(plan.run_id).round
         coordinator.wait(lambda: coordinator.store.get(plan.run_id).round > round_ + 1)
-        assert time.monotonic() - killed_at < 20
+        print("ServerApp killed; two rounds later after s", time.monotonic() - killed_at)
+        assert time.monotonic() - killed_at < 60  # 5 s on an idle machine
         os.kill(coordinator.supervisor.pids()[SUPERLINK], signal.SIGKILL)
         killed_at, round_ = time.monotonic(), coordinator.store.get(plan.run_id).round
         coordinator.wait(lambda: coordinator.store.get(plan.run_id).round > round_)
         print("SuperLink killed; next round after s", time.monotonic() - killed_at)
-        assert time.monotonic() - killed_at < 30
+        assert time.monotonic() - killed_at < 60  # 5 s on an idle machine
         coordinator.wait(lambda: coordinator.state(plan).is_final)
     assert coordinator.state(plan) is RunState.FINISHED, coordinator.trace()
     final = coordinator.store.models(plan.run_id)[-1].ref.blob_sha256

@@ -113,3 +113,4 @@ def test_the_handle_for_flowers_pull_backoff_still_exists() -> None:
     parameters = inspect.signature(pull_objects).parameters
     assert parameters["initial_backoff"].default == 0.02
     assert parameters["backoff_cap"].default == 0.5
+    assert parameters["max_time"].default == 5

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
+from pleura.client.data.pixels import decode
 from pleura.client.errors import ImageUnreadable, StackRefused
 
 HU_MIN, HU_MAX = -1024, 3071
@@ -100,7 +101,7 @@ def hounsfield_plane(dataset: Dataset) -> NDArray[np.int16]:
     """
     try:
         slope, intercept = float(dataset.RescaleSlope), float(dataset.RescaleIntercept)
-        pixels = np.asarray(dataset.pixel_array, dtype=np.float64)
+        pixels = decode(dataset).astype(np.float64)
     except Exception as exc:
         raise ImageUnreadable("pixels") from exc
     if pixels.ndim != 2 or not np.isfinite([slope, intercept]).all() or slope == 0:

@@ -18,6 +18,7 @@ from pydicom import Dataset, dcmread
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
 from pleura.client.data.ct_stack import read_hounsfield_stack
+from pleura.client.data.pixels import decode
 from pleura.client.errors import ImageUnreadable, ImageUnsupported
 from pleura.common.orders import PreprocSpec
 
@@ -76,7 +77,7 @@ def prepare_radiograph(dataset: Dataset, spec: PreprocSpec) -> Picture:
         ImageUnsupported: every pixel has the same value.
     """
     try:
-        values = apply_modality_lut(dataset.pixel_array, dataset)
+        values = apply_modality_lut(decode(dataset), dataset)
         values = np.asarray(apply_voi_lut(values, dataset), dtype=np.float64)
     except Exception as exc:
         raise ImageUnreadable("pixels") from exc

@@ -16,6 +16,8 @@ from types import TracebackType
 from typing import Literal, Self
 from urllib.parse import quote
 
+from pydicom.datadict import keyword_for_tag
+
 from pleura.client.data.cohort import Cohort, Split
 from pleura.client.data.splits import TrainingSplit
 from pleura.client.errors import CatalogMissing, LabelsMissing
@@ -32,7 +34,7 @@ from pleura.common.canonical import canonical_json
 from pleura.common.database import open_database, transaction
 from pleura.common.errors import DatabaseDamaged
 from pleura.common.files import ensure_private_folder
-from pleura.common.results import RemovalCount
+from pleura.common.results import RemovalCount, patients_bucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,10 +232,19 @@ class Catalog:
             raise LabelsMissing(task)
         return select_cohort(task, split, self._labelled(task), seed=seed, store=store)
 
-    def removal_counts(self) -> tuple[RemovalCount, ...]:
-        """Return how many objects lost or changed each tag, ordered by tag and action."""
+    def removals(self) -> dict[tuple[str, str], int]:
+        """Return how many objects lost or changed each (tag, action); exact, for this site only."""
         rows = self._db.execute("SELECT tag, action, objects FROM removals ORDER BY tag, action")
-        return tuple(RemovalCount(tag=row[0], action=row[1], objects=row[2]) for row in rows)
+        return {(row[0], row[1]): row[2] for row in rows}
+
+    def removal_counts(self) -> tuple[RemovalCount, ...]:
+        """Return `removals` as it may leave the site: in public buckets."""
+        return tuple(
+            RemovalCount(
+                tag=tag, keyword=_keyword(tag), action=action, objects=patients_bucket(count)
+            )
+            for (tag, action), count in self.removals().items()
+        )
 
     def counts(self) -> CatalogCounts:
         """Return how much the catalog holds."""
@@ -306,3 +317,8 @@ def _open_read_only(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _keyword(tag: str) -> str:
+    """Return the dictionary's keyword of `(gggg,eeee)`, or nothing for private and unknown ones."""
+    return keyword_for_tag(int(tag[1:5] + tag[6:10], 16)) if tag.startswith("(") else ""

@@ -102,15 +102,29 @@ def _hooked(model: nn.Module) -> Iterator[GradSampleModule]:
     with warnings.catch_warnings():
         # torch says so of the first layer, whose input needs no gradient; its hook is not used
         warnings.filterwarnings("ignore", message="Full backward hook is firing")
+        # Opacus unfolds a convolution's input as if it lay contiguous; channels_last does not
+        laid_out = [
+            layer.register_forward_pre_hook(_contiguous)
+            for layer in model.modules()
+            if isinstance(layer, (nn.Conv2d, nn.Conv3d))
+        ]
         try:
             hooked = GradSampleModule(model, loss_reduction="sum", strict=True)
         except (NotImplementedError, ValueError) as exc:
+            for handle in laid_out:
+                handle.remove()
             raise ModelRefused("a layer has no per-sample gradient") from exc
         try:
             yield hooked
         finally:
             hooked.remove_hooks()
+            for handle in laid_out:
+                handle.remove()
             for parameter in model.parameters():
                 for name in ("grad_sample", "_forward_counter"):
                     if hasattr(parameter, name):
                         delattr(parameter, name)
+
+
+def _contiguous(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(part.contiguous() for part in inputs)

@@ -9,6 +9,7 @@ every step runs in the private engine and the randomness is fresh.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from pleura.client.privacy.engine import train_dp
 from pleura.client.tasks.registry import task_of
 from pleura.client.training.loop import Loss, Progress, round_seed, train_plain
 from pleura.client.training.weights import arrays_of, deltas, load_arrays, read_arrays
+from pleura.common import events
 from pleura.common.orders import TrainOrder
 from pleura.common.tensors import PackedInfo, write_packed
 
@@ -84,10 +86,15 @@ def train_round(
     base = read_arrays(base_model, order.base)
     load_arrays(model, base)
     dataset = task.build_dataset(cohort, cache_folder=cache_folder)
+    started = time.monotonic()
     if plan.privacy.mode == "dp":
         steps, nonfinite = _private(order, model, dataset, task.loss, progress, entropy)
     else:
         steps, nonfinite = _plain(order, model, dataset, task.loss, site_id, progress), 0
+    events.emit(
+        "model.trained", run=order.run_id, round=order.round, site=site_id,
+        steps=steps, seconds=time.monotonic() - started,
+    )  # fmt: skip
     packed = write_packed(update_path, deltas(arrays_of(model), base))
     return TrainedRound(packed, steps, len(dataset.patients), nonfinite)
 
