@@ -25,6 +25,20 @@ check: install  ## format, lint, types, import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
+bench: install  ## round times beside plain Flower, one run, ratios printed
+	@$(BIN)/python -m tests.benchmarks.rounds
+
+studies: install  ## LIDC and chest radiographs through real processes (needs the research images)
+	@$(BIN)/python -m tests.benchmarks.studies lidc
+	@$(BIN)/python -m tests.benchmarks.studies lidc --privacy
+	@$(BIN)/python -m tests.benchmarks.studies cxr
+
+docs: install  ## regenerate docs/reference from the code
+	@$(BIN)/python tools/build_reference.py
+
+proto: install  ## regenerate the agent-trainer protocol
+	@sh tools/generate_proto.sh $(BIN)/python
+
 format: install
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .

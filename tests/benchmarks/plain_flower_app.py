@@ -5,6 +5,7 @@ Copied into a bundle by `flower_rounds`; it stands for what a user of Flower wri
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Iterable
@@ -49,7 +50,7 @@ def run(grid: Grid, context: Context) -> None:
     strategy = TimedFedAvg(order["sites"])
     strategy.start(grid=grid, initial_arrays=ArrayRecord(arrays), num_rounds=order["rounds"])
     moments = [*strategy.began, time.monotonic()]
-    seconds = [after - before for before, after in zip(moments, moments[1:], strict=False)]
+    seconds = [after - before for before, after in itertools.pairwise(moments)]
     part = Path(order["out"] + ".part")
     part.write_text(json.dumps(seconds))
     part.replace(order["out"])

@@ -163,7 +163,7 @@ bootstrap = 200
 def times_of(log: list[dict[str, Any]], run_id: str, rounds: int) -> list[RoundTimes]:
     """Return the times of rounds 2.. of a run from the events of all processes."""
     by_round: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for event in sorted(log, key=lambda event: str(event["ts"])):
+    for event in sorted((e for e in log if "ts" in e), key=lambda event: str(event["ts"])):
         if event.get("run") == run_id and "round" in event and event.get("kind") != "evaluate":
             by_round[event["round"]].append(event)
     result, before = [], _closed(by_round[1])

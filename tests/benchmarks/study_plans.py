@@ -1,7 +1,8 @@
 """Plan files of the research studies, as a consortium lead would write them.
 
 What was chosen (learning rates, batch, rounds, weights) was chosen on validation
-patients, never on test patients. Weights are public counts, rounded.
+patients, never on test patients. Weights are public counts of training patients,
+rounded, in thousands.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-LIDC_WEIGHTS = {"ge": "0.60", "siemens": "0.22", "philips": "0.10", "toshiba": "0.08"}
-CXR_WEIGHTS = {"guangzhou": "0.58", "nih": "0.39", "hannover": "0.03"}
+LIDC_WEIGHTS = {"ge": "0.26", "siemens": "0.09", "philips": "0.04", "toshiba": "0.04"}
+CXR_WEIGHTS = {"guangzhou": "0.78", "nih": "0.47", "hannover": "0.04"}
 DEADLINE_S = 600
 
 LIDC_TASK = """[task]
@@ -71,9 +72,7 @@ n_ref = 64
 {_fed(sites, 12, {})}"""
 
 
-def cxr_plan(
-    sites: Sequence[str], external: Sequence[str], *, seed: int, rounds: int = 20
-) -> str:
+def cxr_plan(sites: Sequence[str], external: Sequence[str], *, seed: int, rounds: int = 20) -> str:
     """Return the radiograph plan without privacy."""
     return f"""{_sites(sites, external, seed)}{CXR_TASK}
 {_adamw(decay="0.05")}

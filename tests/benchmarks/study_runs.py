@@ -105,9 +105,7 @@ class Consortium:
 
 
 @contextmanager
-def consortium(
-    root: Path, sites: Sequence[ResearchSite], task: TaskName
-) -> Iterator[Consortium]:
+def consortium(root: Path, sites: Sequence[ResearchSite], task: TaskName) -> Iterator[Consortium]:
     """Start coordinator and sites under `root`, wait until every object is taken in."""
     with LocalFederation(root, federation_id="research") as local:
         local.start_server()
