@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import textwrap
 import tomllib
 import types
 import typing
@@ -45,8 +46,16 @@ APPS: Final[Mapping[str, typer.Typer]] = {
     "demo": demo_app,
 }
 PACKAGES: Final = ("common", "anonymizer", "client", "server")
-HEADER: Final = "<!-- made by tools/build_reference.py; change the code or the notes, not this page -->"
+HEADER: Final = (
+    "<!-- made by tools/build_reference.py; change the code or the notes, not this page -->"
+)
 TOP: Final = "(top)"
+# keys of a plan file that `pleura server runs create` fills in itself
+FILLED_IN: Final = {
+    "federation_id": "filled in",
+    "run_id": "filled in",
+    "privacy.sigma": "computed",
+}
 EXITS: Final[Mapping[ExitCode, str]] = {
     ExitCode.OK: "done",
     ExitCode.INCOMPLETE: "done, but some items were refused, quarantined or could not be used",
@@ -101,7 +110,7 @@ def errors_page() -> str:
     return _page(
         "Errors",
         "A command that fails prints the code with a detail, and what to do. A code never changes"
-        " its meaning. Details name\ntags, digests and counts; never a DICOM value, a file name"
+        " its meaning. Details name tags, digests and counts; never a DICOM value, a file name"
         " from a PACS or a key.",
         "## Exit status",
         _table(("status", "name", "meaning"), exits),
@@ -126,7 +135,7 @@ def events_page(notes: Mapping[str, str]) -> str:
     return _page(
         "Events",
         "Each process writes JSON lines to `<state_dir>/log/<process>.jsonl`. This list is closed:"
-        " an event, field or value\nthat is not declared cannot be written. Every line also has"
+        " an event, field or value that is not declared cannot be written. Every line also has"
         " `ts` (UTC), `event` and `by` (the process).",
         "## Events",
         _table(("event", "said when", "fields"), rows),
@@ -149,8 +158,8 @@ def settings_page(notes: Mapping[str, Mapping[str, str]]) -> str:
     return _page(
         "Settings",
         "One TOML file a process. An unknown key is refused by name (`CFG-KEY`), a wrong value too"
-        " (`CFG-VALUE`). A relative path\nstarts at the folder of the file. Numbers that must be"
-        " exact may be written as text: `\"8\"`.",
+        " (`CFG-VALUE`). A relative path starts at the folder of the file. Numbers that must be"
+        ' exact may be written as text: `"8"`.',
         "Examples: [site.toml](../../deploy/examples/site.toml),"
         " [server.toml](../../deploy/examples/server.toml).",
         "## site.toml",
@@ -164,14 +173,14 @@ def plan_page(notes: Mapping[str, str]) -> str:
     """Return the page of the run plan."""
     return _page(
         "Run plan",
-        "What `pleura server runs create --plan` reads. Everything is fixed and signed before the"
-        " first order.\nThree keys may be left out of the file: `federation_id` (taken from"
-        " `server.toml`), `run_id` (made), and\n`privacy.sigma` (the least noise that keeps the"
+        "What `pleura server runs create` reads with `--plan`. Everything is fixed and signed"
+        " before the first order. Three keys may be left out of the file: `federation_id` (taken"
+        " from `server.toml`), `run_id` (made), and `privacy.sigma` (the least noise that keeps the"
         " whole run within `epsilon` is computed).",
         "Example: [plan.toml](../../deploy/examples/plan.toml). The parts must also agree with each"
         " other:",
         "\n".join(f"- {rule}" for rule in _agreements()),
-        *_model_parts(RunPlan, notes),
+        *_model_parts(RunPlan, notes, FILLED_IN),
     )
 
 
@@ -200,19 +209,25 @@ def keys_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str
         yield from keys_of(section, key)
 
 
-def _model_parts(model: type[BaseModel], notes: Mapping[str, str]) -> list[str]:
+def _model_parts(
+    model: type[BaseModel], notes: Mapping[str, str], filled_in: Mapping[str, str] | None = None
+) -> list[str]:
     found = list(keys_of(model))
     names = [key if section == TOP else f"{section}.{key}" for section, key, _ in found]
     _require_same(model.__name__, notes, names)
     tables: dict[str, list[tuple[str, ...]]] = {}
     for name, (section, key, field) in zip(names, found, strict=True):
-        default = "required" if field.is_required() else f"`{_default(field)}`"
+        default = "required" if field.is_required() else _default(field)
+        default = (filled_in or {}).get(name, default)
         row = (f"`{key}`", _type(field.annotation, field.metadata), default, notes[name])
         tables.setdefault(section, []).append(row)
     head = ("key", "value", "default", "meaning")
     parts: list[str] = []
     for section, rows in tables.items():
-        parts += [f"### {'Top of the file' if section == TOP else f'[{section}]'}", _table(head, rows)]
+        parts += [
+            f"### {'Top of the file' if section == TOP else f'[{section}]'}",
+            _table(head, rows),
+        ]
     return parts
 
 
@@ -264,7 +279,7 @@ def _plain(value: object) -> str:
 
 
 def _default(field: Any) -> str:
-    return _toml(field.get_default(call_default_factory=True)).strip("`")
+    return _toml(field.get_default(call_default_factory=True))
 
 
 def _toml(value: object) -> str:
@@ -303,7 +318,7 @@ def cli_page() -> str:
     """Return the page of commands with their arguments and options."""
     parts = [
         "Standard output is data, standard error is talk. Each command has `--help`;"
-        " `pleura --version` prints the version.\nExit statuses: [errors](errors.md#exit-status).",
+        " `pleura --version` prints the version. Exit statuses: [errors](errors.md#exit-status).",
     ]
     for path, command in commands():
         parts += [f"## {path}", _summary(command.help)]
@@ -317,7 +332,7 @@ _HIDDEN: Final = {"install_completion", "show_completion", "help"}
 
 
 def _summary(text: str | None) -> str:
-    return " ".join((text or "").split())
+    return " ".join((text or "").split()).replace("<", "&lt;")  # else a browser eats it
 
 
 def _parameter(parameter: Any) -> tuple[str, str, str, str]:
@@ -342,8 +357,10 @@ def _value(parameter: Any) -> str:
     kind = parameter.type
     low, high = getattr(kind, "min", None), getattr(kind, "max", None)
     if low is not None or high is not None:
-        return "whole number" + ("" if low is None else f" from {low}") + (
-            "" if high is None else f" to {high}"
+        return (
+            "whole number"
+            + ("" if low is None else f" from {low}")
+            + ("" if high is None else f" to {high}")
         )
     return "path" if kind.name in ("path", "file", "directory") else str(kind.name)
 
@@ -358,7 +375,12 @@ def _require_same(what: str, notes: Mapping[str, str], names: typing.Iterable[st
 
 
 def _page(title: str, *parts: str) -> str:
-    return "\n\n".join([HEADER, f"# {title}", *parts]) + "\n"
+    wrapped = [part if part[0] in "|#-" else _wrap(part) for part in parts]
+    return "\n\n".join([HEADER, f"# {title}", *wrapped]) + "\n"
+
+
+def _wrap(text: str) -> str:
+    return textwrap.fill(text, 110, break_long_words=False, break_on_hyphens=False)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

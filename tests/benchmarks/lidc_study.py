@@ -34,7 +34,10 @@ from tests.builders.shared_data import shared_data
 TASK = "ct_nodule_malignancy"
 MAKERS = ("ge", "siemens", "philips", "toshiba")
 PAIR_MM = 0.5
+FEDERATED, POOLED = "federated", "pooled"
+POOLED_SAME_WORK = "pooled same-work"  # as many steps as all sites of the federation together
 Scored = dict[str, tuple[Case, ...]]
+Nodule = tuple[float, str]  # mean diameter in mm, research file
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,23 +58,23 @@ def run(root: Path, options: Options, makers: Sequence[str] = MAKERS) -> list[st
     with consortium(root / "federation", sites, TASK) as running:
         test = {m: running.cohort(m, TASK, "test", 0) for m in makers}
         train = {m: running.cohort(m, TASK, "train", 0) for m in makers}
-        sizes = _diameters(running)
+        nodules = _nodules(running)
         scratch = ensure_private_folder(root / "offline")
         for seed in options.seeds:
             text = lidc_plan(makers, seed=seed, rounds=options.rounds)
             result = running.run(f"lidc-seed{seed}", text, options.out)
-            scored = {"federated": _final(running, result, test, scratch)}
+            scored = {FEDERATED: _final(running, result, test, scratch)}
             folder = ensure_private_folder(scratch / f"seed{seed}")
             scored |= _references(result.plan, train, test, folder)
             lines += [f"LIDC, no privacy, seed {seed}", ""]
-            lines += [*table(scored, sizes, makers), "", *site_lines(result), ""]
+            lines += [*table(scored, nodules, makers), "", *site_lines(result), ""]
         if options.is_private:
             for seed in options.seeds[:1]:
                 text = lidc_private_plan(makers, seed=seed)
                 result = running.run(f"lidc-epsilon8-seed{seed}", text, options.out)
                 scored = {"federated, epsilon 8": _final(running, result, test, scratch)}
                 lines += [f"LIDC, epsilon 8 a patient, seed {seed}", ""]
-                lines += [*table(scored, sizes, makers), "", *site_lines(result), ""]
+                lines += [*table(scored, nodules, makers), "", *site_lines(result), ""]
     return lines
 
 
@@ -89,13 +92,12 @@ def write_makers(
 
 
 def table(
-    scored: Mapping[str, tuple[Case, ...]], sizes: Mapping[str, float], makers: Sequence[str]
+    scored: Mapping[str, tuple[Case, ...]], nodules: Mapping[str, Nodule], makers: Sequence[str]
 ) -> list[str]:
     """Return one line a model: all test nodules, each maker's, and what a maker never saw."""
     cases = next(iter(scored.values()))
     by_size = tuple(
-        Case(c.site, c.patient, c.key, c.label, sizes[c.key] / 100.0)
-        for c in cases
+        Case(c.site, c.patient, c.key, c.label, nodules[c.key][0] / 100.0) for c in cases
     )
     header = ["model", f"all test (n={len(cases)})", "loss", "matched pairs", *makers]
     rows = [header]
@@ -103,29 +105,29 @@ def table(
         whole = figure(found)
         loss = "-" if found is by_size else f"{whole.loss:.3f}"
         each = [_short(found, (maker,)) for maker in makers]
-        rows.append([name, str(whole), loss, _pairs(found, sizes), *each])
+        rows.append([name, str(whole), loss, _pairs(found, nodules), *each])
     if all(maker in scored for maker in makers):
-        rows += [[], ["test of the other makers", "alone", "", "", "federated", "pooled"]]
+        rows += [[], ["test of the other makers", "alone", "", "", FEDERATED, POOLED]]
         for maker in makers:
             rest = [m for m in makers if m != maker]
-            figures = [figure(scored[n], rest) for n in (maker, "federated", "pooled")]
+            figures = [figure(scored[n], rest) for n in (maker, FEDERATED, POOLED)]
             label = f"{maker} (n={figures[0].images})"
             rows.append([label, str(figures[0]), "", "", str(figures[1]), str(figures[2])])
     return aligned(rows)
 
 
-def matched_pairs(
-    cases: Sequence[Case], sizes: Mapping[str, float]
-) -> list[tuple[Case, Case]]:
+def matched_pairs(cases: Sequence[Case], nodules: Mapping[str, Nodule]) -> list[tuple[Case, Case]]:
     """Return (malignant, benign) of one maker and two patients, at most 0.5 mm apart."""
     pairs = []
     for site in sorted({case.site for case in cases}):
-        here = sorted((c for c in cases if c.site == site), key=lambda c: (sizes[c.key], c.key))
+        here = sorted((c for c in cases if c.site == site), key=lambda c: nodules[c.key])
         free = [case for case in here if not case.label]
         for case in here:
+            size = nodules[case.key][0]
             near = [b for b in free if b.patient != case.patient]
-            best = min(near, key=lambda b: abs(sizes[b.key] - sizes[case.key]), default=None)
-            if case.label and best and abs(sizes[best.key] - sizes[case.key]) <= PAIR_MM:
+            ranked = ((abs(nodules[b.key][0] - size), nodules[b.key][1], b) for b in near)
+            gap, _, best = min(ranked, key=lambda row: row[:2], default=(PAIR_MM * 2, "", case))
+            if case.label and gap <= PAIR_MM:
                 free.remove(best)
                 pairs.append((case, best))
     return pairs
@@ -135,9 +137,13 @@ def _references(
     plan: RunPlan, train: Mapping[str, Cohort], test: Mapping[str, Cohort], folder: Path
 ) -> Scored:
     found: Scored = {}
-    for name, cohort in {"pooled": pooled(train), **train}.items():
-        say(f"training {name}: {cohort.patients} patients, {plan.total_steps} steps")
-        found[name] = score_all(plan, train_alone(plan, cohort, name, folder), test, folder)
+    everyone = pooled(train)
+    for name, cohort in {POOLED: everyone, POOLED_SAME_WORK: everyone, **train}.items():
+        times = len(train) if name == POOLED_SAME_WORK else 1
+        say(f"training {name}: {cohort.patients} patients")
+        word = name.replace(" ", "-")
+        weights = train_alone(plan, cohort, word, folder, times=times)
+        found[name] = score_all(plan, weights, test, folder)
     return found
 
 
@@ -148,24 +154,26 @@ def _final(
     return score_all(result.plan, model_of(running.model_file(ref), ref), test, folder)
 
 
-def _diameters(running: Consortium) -> dict[str, float]:
-    """Return the mean diameter of each nodule by its pseudonym, in mm."""
+def _nodules(running: Consortium) -> dict[str, Nodule]:
+    """Return diameter and file of each nodule by its pseudonym."""
     root = shared_data("lidc_nodules")
     with (root / "metadata.csv").open(newline="", encoding="utf-8") as file:
         known = {row["file"]: float(row["diameter_mm"]) for row in csv.DictReader(file)}
     return {
-        key: known[str(source.relative_to(root))]
+        key: (known[name], name)
         for site in running.sites
         for key, source in running.sources(site).items()
+        for name in [str(source.relative_to(root))]
     }
 
 
-def _pairs(cases: Sequence[Case], sizes: Mapping[str, float]) -> str:
-    pairs = matched_pairs(cases, sizes)
+def _pairs(cases: Sequence[Case], nodules: Mapping[str, Nodule]) -> str:
+    pairs = matched_pairs(cases, nodules)
     if not pairs:
         return "none"
-    wins = sum((m.probability > b.probability) + (m.probability == b.probability) / 2
-               for m, b in pairs)
+    wins = sum(
+        (m.probability > b.probability) + (m.probability == b.probability) / 2 for m, b in pairs
+    )
     return f"{wins / len(pairs):.3f} of {len(pairs)}"
 
 

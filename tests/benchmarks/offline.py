@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +63,9 @@ def pooled(cohorts: Mapping[str, Cohort]) -> Cohort:
     return Cohort.of(first.task, first.split, samples)
 
 
-def train_alone(plan: RunPlan, cohort: Cohort, name: str, folder: Path) -> Arrays:
+def train_alone(
+    plan: RunPlan, cohort: Cohort, name: str, folder: Path, *, times: int = 1
+) -> Arrays:
     """Return the weights after the plan's total steps on one cohort, in one round.
 
     Args:
@@ -72,8 +73,9 @@ def train_alone(plan: RunPlan, cohort: Cohort, name: str, folder: Path) -> Array
         cohort: training samples of one site, or of all.
         name: of this training; part of its seed.
         folder: scratch; pictures prepared here are kept for the next training.
+        times: multiplies the steps, e.g. by the number of sites for the same work.
     """
-    alone = _alone(plan, name)
+    alone = _alone(plan, name, plan.total_steps * times)
     initial = folder / f"{name}.initial"
     base = write_initial_model(alone, initial)
     now = datetime.now(UTC)
@@ -151,15 +153,12 @@ def cross_entropy(labels: NDArray[np.bool_], probabilities: NDArray[np.float64])
     return float(-np.mean(np.where(labels, np.log(inside), np.log1p(-inside))))
 
 
-def _alone(plan: RunPlan, name: str) -> RunPlan:
+def _alone(plan: RunPlan, name: str, steps: int) -> RunPlan:
     values = plan.model_dump(by_alias=True)
-    values["train"]["local_steps"] = plan.total_steps
+    values["train"]["local_steps"] = steps
     values["fed"] |= {"rounds": 1, "min_sites": 1, "weighting": "uniform", "weights": {}}
     return RunPlan.model_validate({**values, "training_sites": (name,), "external_sites": ()})
 
 
-def _nothing(*_: int) -> None:
+def _silent(_done: int, _total: int) -> None:
     """Report no progress."""
-
-
-_silent = partial(_nothing)

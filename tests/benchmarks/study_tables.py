@@ -18,9 +18,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return rows as lines with columns of equal width; an empty row is an empty line."""
     width = max(len(row) for row in rows)
     widths = [max((len(r[i]) for r in rows if i < len(r)), default=0) for i in range(width)]
-    return [
-        "  ".join(cell.ljust(widths[i]) for i, cell in enumerate(row)).rstrip() for row in rows
-    ]
+    return ["  ".join(cell.ljust(widths[i]) for i, cell in enumerate(row)).rstrip() for row in rows]
 
 
 def site_lines(result: StudyResult) -> list[str]:

@@ -15,14 +15,19 @@ from pathlib import Path
 from pleura.client.agent.channel import Channel
 from pleura.client.enrol import join
 from pleura.client.settings import CoordinatorSection, SiteSettings
+from pleura.common.blobs import BlobStore
+from pleura.common.canonical import sha256_hex
 from pleura.common.clock import Clock, SystemClock
 from pleura.common.enrolment import FINGERPRINT_DIGITS, InviteCode
 from pleura.common.ids import FederationId, SiteId
 from pleura.common.keys import load_or_create_key
+from pleura.common.orders import BlobRef
 from pleura.server.gateway.process import build_server, open_port
 from pleura.server.settings import ServerSettings
 from pleura.server.sites import SiteRegistry
+from pleura.server.store import RunStore
 from pleura.server.tls import authority_fingerprint, ensure_tls
+from tests.builders.federation import make_plan
 
 FEDERATION = FederationId("test-federation")
 
@@ -91,6 +96,19 @@ class RunningGateway:
         settings = self.pending_site(site, folder)
         self.registry.approve(SiteId(site))
         return settings
+
+    def publish_model(self, data: bytes) -> str:
+        """Store bytes as the initial model of a new run and return their SHA-256."""
+        digest = sha256_hex(data)
+        BlobStore(self.settings.blobs_dir).put_stream([data], digest, 2**30)
+        ref = BlobRef(
+            blob_sha256=digest, size_bytes=len(data), tensor_digest=digest, schema_digest=digest
+        )
+        store = RunStore(self.settings.runs_db_file)
+        plan = make_plan(run_id=f"run-{digest[:12]}")
+        store.create(plan, ref, digest, SystemClock().now())
+        store.close()
+        return digest
 
     def channel(self, site: str, folder: Path, clock: Clock | None = None) -> Channel:
         """Return the channel of a fresh approved site."""

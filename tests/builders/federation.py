@@ -163,9 +163,13 @@ class FakeRegistry:
     """A registry whose rows tests replace."""
 
     rows: dict[SiteId, FakeSite] = field(default_factory=dict)
+    not_sent: set[tuple[str, str]] = field(default_factory=set)
 
     def all(self) -> tuple[FakeSite, ...]:
         return tuple(self.rows.values())
+
+    def has_sent(self, digest: str, site_id: SiteId) -> bool:
+        return (digest, site_id) not in self.not_sent
 
     def change(self, site_id: str, **changes: Any) -> None:
         self.rows[SiteId(site_id)] = replace(self.rows[SiteId(site_id)], **changes)

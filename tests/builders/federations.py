@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from pleura.client.phantoms.site import PhantomSite, PhantomSummary, write_site
 
 TASK = "cxr_abnormal"
 PATIENTS = 40
-PATIENCE_S = 180.0  # two shared cores: a start of all processes takes tens of seconds
+PATIENCE_S = 240.0  # two shared cores: a start of all processes takes tens of seconds
 LOOK_S = 0.05
 ENDS = frozenset({"run.finished", "run.failed", "run.stopped"})
 _LOOKS: tuple[LookName, ...] = ("aurora", "borealis", "cirrus")
@@ -95,12 +96,13 @@ class StudyPlan:
     deadline_s: int = 120
     every_rounds: int = 0
     size_px: int = 24
-    extra: str = ""
+    run_id: str = ""  # the coordinator chooses one if empty
 
     @property
     def text(self) -> str:
-        lr = "0.05" if self.mode == "none" else "1.0"
-        return f"""training_sites = {json.dumps(list(self.training))}
+        lr = "0.05" if self.mode == "none" else "0.2"
+        named = f'run_id = "{self.run_id}"\n' if self.run_id else ""
+        return f"""{named}training_sites = {json.dumps(list(self.training))}
 external_sites = {json.dumps(list(self.external))}
 seed = 20260107
 [task]
@@ -125,8 +127,7 @@ deadline_s = {self.deadline_s}
 norm_bound = "60"
 [evaluation]
 every_rounds = {self.every_rounds}
-bootstrap = 200
-{self.extra}"""
+bootstrap = 200"""
 
 
 class Watch:
@@ -226,7 +227,13 @@ class Federation:
         self.plans += 1
         path = self.root / f"plan-{self.plans}.toml"
         path.write_text(plan.text, encoding="utf-8")
-        return self.local.create_run(path)
+        first = self.root / "plan-1.safetensors"
+        if not first.exists():
+            return self.local.create_run(path)
+        # all plans share seed and network, hence their first weights
+        return self.local.server(
+            "runs", "create", "--plan", str(path), "--initial-model", str(first)
+        ).strip()
 
     def await_end(self, run_id: str, *, timeout_s: float = PATIENCE_S) -> dict[str, Any]:
         """Wait for the end of a run and return the event that says it."""
@@ -304,6 +311,23 @@ def is_living(pid: int) -> bool:
     except OSError:
         return False
     return state.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def kill(pid: int) -> None:
+    """Kill -9 a process and wait until it is gone."""
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not is_living(pid), f"process {pid} dies", timeout_s=10)
+
+
+@contextmanager
+def paused(pid: int) -> Iterator[None]:
+    """Keep a process from running while the block runs."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        if is_living(pid):
+            os.kill(pid, signal.SIGCONT)
 
 
 def processes_of(root: Path) -> list[int]:

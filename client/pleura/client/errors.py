@@ -72,7 +72,7 @@ class NotSandboxed(HostFault):
         "HOST-SANDBOX",
         (
             "The trainer can reach the network. Run it under systemd PrivateNetwork, or set"
-            " policy.allow_unsandboxed_trainer = true and accept that it is reported."
+            " policy.allow_unsandboxed_trainer = true; status and log then say so."
         ),
     )
 

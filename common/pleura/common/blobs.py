@@ -44,7 +44,7 @@ class BlobStore:
         Raises:
             DigestMismatch: `digest` is not 64 hex digits.
         """
-        if not re.match(SHA256_PATTERN, digest):
+        if not re.fullmatch(SHA256_PATTERN, digest):
             raise DigestMismatch("not a SHA-256")
         return self._root / digest[:2] / digest
 
@@ -133,20 +133,19 @@ class BlobStore:
         """
         self._prepared(digest)
         descriptor = os.open(self._partial(digest), os.O_RDWR | os.O_CREAT, 0o600)
-        with os.fdopen(descriptor, "r+b") as file:
-            size = file.seek(0, os.SEEK_END)
-            if size != offset:
-                raise DigestMismatch("offset differs from what is here")
-            try:
+        try:  # around the whole block: closing writes too
+            with os.fdopen(descriptor, "r+b") as file:
+                size = file.seek(0, os.SEEK_END)
+                if size != offset:
+                    raise DigestMismatch("offset differs from what is here")
                 for chunk in chunks:
                     if size + len(chunk) > max_bytes:
                         raise BlobTooLarge("blob")
                     file.write(chunk)
                     size += len(chunk)
-                file.flush()
-            except OSError as exc:
-                raise_if_disk_full(exc)
-                raise
+        except OSError as exc:
+            raise_if_disk_full(exc)
+            raise
         return size
 
     def finish_partial(self, digest: str) -> Path:

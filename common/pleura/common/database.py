@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pleura.common.errors import DatabaseDamaged, DiskFull
+from pleura.common.files import raise_if_disk_full
 
 
 def open_database(
@@ -23,6 +24,11 @@ def open_database(
         DiskFull: the volume has no room.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        path.touch(mode=0o600)  # before SQLite: its log files take the mode of the database
+    except OSError as exc:
+        raise_if_disk_full(exc)
+        raise
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     connection.row_factory = sqlite3.Row
     try:

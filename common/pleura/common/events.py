@@ -8,8 +8,10 @@ it no identifier of a patient. Foreign loggers are reduced to name and level by
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import re
 import sys
 import threading
@@ -19,6 +21,8 @@ from typing import Final, TextIO
 
 from pleura.common.clock import Clock, SystemClock, to_rfc3339
 
+MAX_FILE_BYTES: Final = 50 * 2**20
+FILES_KEPT: Final = 9  # full ones beside the current one
 _WORD = r"[a-z][a-z0-9_.-]{0,47}"
 
 # field -> pattern of an allowed string, or the type of an allowed number
@@ -130,9 +134,23 @@ class _Sink:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.stream: TextIO = sys.stderr
+        self.file: Path | None = None
+        self.inode = 0
         self.process = "pleura"
         self.clock: Clock = SystemClock()
         self.quiet = True
+        self.is_full = False
+
+    def write(self, line: str) -> bool:
+        """Write a line; return False where the volume has no room for it."""
+        try:
+            self.stream.write(line + "\n")
+            self.stream.flush()
+        except OSError as exc:
+            if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            return False
+        return True
 
 
 _sink = _Sink()
@@ -145,7 +163,7 @@ def configure(process: str, *, file: Path | None = None, clock: Clock | None = N
     _sink.quiet = False
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _sink.stream = file.open("a", encoding="utf-8", buffering=1)
+        _open(file)
     reduce_foreign_logs()
 
 
@@ -170,19 +188,60 @@ def check(name: str, fields: Mapping[str, object]) -> None:
 def emit(name: str, **fields: object) -> None:
     """Write one event as a JSON line.
 
+    A full volume ends no process: lines it has no room for are lost, and as soon as
+    there is room again a `disk.filled` says so.
+
     Raises:
         UndeclaredEvent: name, field or value is not declared in this module.
     """
     check(name, fields)
     if _sink.quiet:
         return
+    with _sink.lock:
+        if not _sink.write(_line(name, fields)):
+            _sink.is_full = True
+        elif _sink.is_full:
+            _sink.is_full = False
+            _sink.write(_line("disk.filled", {"process": _sink.process, "code": "HOST-DISK"}))
+        if _sink.file is not None:
+            _turn_over(_sink.file)
+
+
+def _open(file: Path) -> None:
+    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    _sink.file, _sink.inode = file, os.fstat(descriptor).st_ino
+    _sink.stream = os.fdopen(descriptor, "a", encoding="utf-8", buffering=1)
+
+
+def _turn_over(file: Path) -> None:
+    """Begin a new file when this one is full; the oldest goes, so no log fills a volume.
+
+    Several processes may write to one file: the first to find it full renames it, the
+    others find another file under its name and follow.
+    """
+    try:
+        there = file.stat()
+    except FileNotFoundError:
+        there = None
+    if there is not None and there.st_ino == _sink.inode:
+        if there.st_size < MAX_FILE_BYTES:
+            return
+        for number in range(FILES_KEPT - 1, 0, -1):
+            older = file.with_name(f"{file.name}.{number}")
+            if older.exists():
+                older.replace(file.with_name(f"{file.name}.{number + 1}"))
+        file.replace(file.with_name(f"{file.name}.1"))
+    full = _sink.stream
+    _open(file)
+    full.close()
+    reduce_foreign_logs()
+
+
+def _line(name: str, fields: Mapping[str, object]) -> str:
     record: dict[str, object] = {"ts": to_rfc3339(_sink.clock.now()), "event": name}
     record["by"] = _sink.process
     record.update({key: round(v, 6) if isinstance(v, float) else v for key, v in fields.items()})
-    line = json.dumps(record, separators=(",", ":"))
-    with _sink.lock:
-        _sink.stream.write(line + "\n")
-        _sink.stream.flush()
+    return json.dumps(record, separators=(",", ":"))
 
 
 class _ForeignFilter(logging.Filter):

@@ -37,7 +37,7 @@ def parse_site_id(text: str) -> SiteId:
     Raises:
         InvalidId: it does not match `SITE_PATTERN`.
     """
-    if not re.match(SITE_PATTERN, text):
+    if not re.fullmatch(SITE_PATTERN, text):
         raise InvalidId("site id")
     return SiteId(text)
 
@@ -48,7 +48,7 @@ def parse_run_id(text: str) -> RunId:
     Raises:
         InvalidId: it does not match `RUN_PATTERN`.
     """
-    if not re.match(RUN_PATTERN, text):
+    if not re.fullmatch(RUN_PATTERN, text):
         raise InvalidId("run id")
     return RunId(text)
 

@@ -1,7 +1,7 @@
 """Signed HTTP requests: which site asked for exactly this, once, now.
 
-The signature covers method, target, body digest, nonce and time, so a request
-cannot be altered, moved to another path or sent twice. Flower's own node
+The signature covers site, method, target, body digest, nonce and time, so a
+request cannot be altered, moved to another path or site, or sent twice. Flower's own node
 authentication signs a timestamp only; this stands in front of it.
 """
 
@@ -42,7 +42,7 @@ def sign_request(
     `target` is path and query exactly as sent; `body_sha256` covers the body bytes.
     """
     nonce, moment = new_nonce(), to_rfc3339(now)
-    signature = key.sign(_signed_bytes(method, target, body_sha256, nonce, moment))
+    signature = key.sign(_signed_bytes(site, method, target, body_sha256, nonce, moment))
     return {
         SITE: site,
         KEY: key.public.key_id,
@@ -112,14 +112,15 @@ def check_request(
     key = key_of(site)
     if key is None or headers.get(KEY) != key.key_id:
         raise KeyUnknown("no active transport key")
-    key.verify(signature, _signed_bytes(method, target, content, nonce, headers[TIME]))
+    key.verify(signature, _signed_bytes(site, method, target, content, nonce, headers[TIME]))
     if abs((now - moment).total_seconds()) > MAX_SKEW_S:
         raise ClockSkew("request time")
     nonces.spend(site, nonce, moment, now)
     return site
 
 
-def _signed_bytes(method: str, target: str, body_sha256: str, nonce: str, moment: str) -> bytes:
-    return "\n".join(
-        ("pleura-request-v1", method.upper(), target, body_sha256, nonce, moment)
-    ).encode("utf-8")
+def _signed_bytes(
+    site: SiteId, method: str, target: str, body_sha256: str, nonce: str, moment: str
+) -> bytes:
+    parts = ("pleura-request-v2", site, method.upper(), target, body_sha256, nonce, moment)
+    return "\n".join(parts).encode("utf-8")

@@ -109,6 +109,6 @@ def _subject(item: Any) -> Subject:
     digest = item["digest"]
     if not isinstance(digest, dict) or set(digest) != {"sha256"}:
         raise StatementMalformed("subject digest")
-    if not isinstance(item["name"], str) or not re.match(SHA256_PATTERN, str(digest["sha256"])):
+    if not isinstance(item["name"], str) or not re.fullmatch(SHA256_PATTERN, str(digest["sha256"])):
         raise StatementMalformed("subject digest")
     return Subject(item["name"], digest["sha256"])

@@ -96,7 +96,7 @@ class TensorSchema:
         if not 0 < len(specs) <= limits.max_tensors:
             raise TensorsRejected("number of tensors")
         for spec in specs:
-            if not _NAME.match(spec.name):
+            if not _NAME.fullmatch(spec.name):
                 raise TensorsRejected("tensor name")
             if np.dtype(spec.dtype) not in _TO_SAFE:
                 raise TensorsRejected("tensor type")

@@ -3,10 +3,11 @@
 Checks run in this order and the first that fails names itself: the envelope and
 its signature by the key the registry holds for this site; federation, run, plan
 and site; round, attempt and base; order and nonce; whether the site answered
-before. An update's blob is then checked on disk: size, digest, canonical header,
-names, types and shapes equal to the base model's, every value finite, the signed
-tensor digest, and `norm(delta) <= norm_bound + 1e-5`. A check that cannot run is a
-refusal. Nothing is stored here and no value leaves; `aggregation` does the sums.
+before. An update's blob must have come from the site itself and is then checked on
+disk: size, digest, canonical header, names, types and shapes equal to the base
+model's, every value finite, the signed tensor digest, and
+`norm(delta) <= norm_bound + 1e-5`. A check that cannot run is a refusal. Nothing is
+stored here and no value leaves; `aggregation` does the sums.
 
 Blobs are read in chunks of a tensor, so memory does not grow with the model.
 """
@@ -14,8 +15,9 @@ Blobs are read in chunks of a tensor, so memory does not grow with the model.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Final
 
 import numpy as np
@@ -50,6 +52,7 @@ from pleura.server.errors import (
     RunMismatch,
     SchemaMismatch,
     SiteNotInRun,
+    UpdateNotOwn,
 )
 
 NORM_SLACK: Final = 1e-5
@@ -64,7 +67,8 @@ _KINDS: Final = {
 class Expectation:
     """What an answer must match: the site asked, its key, and the order it was sent.
 
-    `site_key` is None when the site has no active key. `answered` is the digest of
+    `site_key` is None when the site has no active key. `has_sent` tells whether this
+    site itself sent a blob. `answered` is the digest of
     the envelope this site's answer to this order had, if it was decided already.
     """
 
@@ -73,6 +77,7 @@ class Expectation:
     order: Order
     order_digest: str
     base_schema: TensorSchema
+    has_sent: Callable[[str], bool]
     answered: str | None = None
 
 
@@ -95,6 +100,7 @@ def admit(envelope: bytes, expected: Expectation, blobs: BlobStore) -> Admitted:
             site's signature over a known statement.
         FederationMismatch, RunMismatch, SiteNotInRun, RoundClosed, BaseMismatch,
             OrderMismatch: the answer is bound to something else.
+        UpdateNotOwn: the update's blob came from another site.
         ReplayRejected: the site's answer to this order was decided before.
         PrivacyMismatch: weaker privacy terms than the plan's.
         BlobMissing, BlobTooLarge, DigestMismatch, TensorsRejected, SchemaMismatch,
@@ -117,6 +123,9 @@ def admit(envelope: bytes, expected: Expectation, blobs: BlobStore) -> Admitted:
     if not isinstance(order, TrainOrder):
         raise OrderMismatch("an update answers an evaluation order")
     _check_privacy(statement, order)
+    blobs.size(statement.update.blob_sha256)  # not here yet: asked again
+    if not expected.has_sent(statement.update.blob_sha256):
+        raise UpdateNotOwn("another site sent the update's blob")
     norm = measure_update(statement.update, order.base, expected.base_schema, blobs)
     bound = float(order.plan.fed.norm_bound) + NORM_SLACK
     if not norm <= bound:
@@ -180,8 +189,13 @@ def _check_privacy(statement: UpdateStatement, order: TrainOrder) -> None:
     plan, dp = order.plan.privacy, statement.dp
     if dp.mode != plan.mode or dp.unit != plan.unit:
         raise PrivacyMismatch("mode")
-    if dp.mode == "dp" and (dp.sigma < plan.sigma or dp.clip > plan.clip):
+    if dp.mode != "dp":
+        return
+    if dp.sigma < plan.sigma or dp.clip > plan.clip:
         raise PrivacyMismatch("less noise or a larger clipping norm")
+    rate = Decimal(order.plan.train.batch_patients) / Decimal(plan.n_ref)
+    if dp.q > rate or dp.steps > order.plan.train.local_steps:
+        raise PrivacyMismatch("a larger sampling rate or more steps")
 
 
 def _digest_and_squares(reader: PackedReader) -> tuple[str, float]:

@@ -47,8 +47,7 @@ from pleura.server.transport import Parcel, Registry, Reply, SiteEntry, Transpor
 
 RESUME_GRACE_S: Final = 30.0  # a round whose deadline passed while we were down
 REGISTRY_S: Final = 0.25
-POLL_MIN_S: Final = 0.04
-POLL_MAX_S: Final = 0.25
+POLL_S: Final = 0.25  # if no bell is heard
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ class Office:
     """Everything the coordinator's work on runs needs; tests bring their own parts.
 
     `scratch` is a folder on the volume of the blobs. `checkpoint` is told the name of
-    each step as it is reached.
+    each step as it is reached. `sleep` may return early when answers came.
     """
 
     store: RunStore
@@ -107,8 +106,7 @@ class Collector:
             for reply in replies:
                 self._take(reply)
             if not replies:
-                waited = (now - self._began).total_seconds()
-                self._office.sleep(min(POLL_MAX_S, max(POLL_MIN_S, waited / 40)))
+                self._office.sleep(POLL_S)
 
     def _refresh(self, now: datetime) -> None:
         if self._read_at is not None and now < self._read_at + timedelta(seconds=REGISTRY_S):
@@ -275,6 +273,7 @@ class Collector:
             order=record.order,
             order_digest=record.digest,
             base_schema=self._schemas[base.schema_digest],
+            has_sent=lambda blob: self._office.registry.has_sent(blob, site_id),
             answered=None if decided is None else decided.digest,
         )
 

@@ -117,13 +117,17 @@ def stop_run(
         RunUnknown: there is no such run.
         RunNotStoppable: it has ended already.
     """
-    if not store.set_state(run_id, RunState.STOPPED, now):
-        raise RunNotStoppable(f"{run_id} is {store.state_of(run_id).value}")
+    is_mine = store.set_state(run_id, RunState.STOPPED, now)
     run = store.get(run_id)
     model = store.model(run_id, run.round)
     if model is None:
         raise RunUnknown(f"{run_id} has no model of round {run.round}")
-    log.append("closing", sign_closing(run, RunState.STOPPED, None, model, key))
+    closing = sign_closing(run, RunState.STOPPED, None, model, key)
+    # a stop that was killed before the log had its statement is finished by the next one
+    is_unfinished = run.state is RunState.STOPPED and log.index_of(sha256_hex(closing)) is None
+    if not is_mine and not is_unfinished:
+        raise RunNotStoppable(f"{run_id} is {run.state.value}")
+    log.append("closing", closing)
     events.emit("run.stopped", run=run_id, round=run.round)
     return run
 

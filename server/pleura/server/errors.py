@@ -64,6 +64,10 @@ class SuperLinkUnreachable(Unreachable):
     code, hint = "NET-SUPERLINK", "The SuperLink does not answer; the supervisor restarts it."
 
 
+class SiteTooBusy(Unreachable):
+    code, hint = "NET-BUSY", "The site has too many requests open; it tries again by itself."
+
+
 class PortInUse(HostFault):
     code, hint = "HOST-PORT", "Another program listens on the port; choose another or stop it."
 
@@ -74,6 +78,10 @@ class FederationMismatch(Refused):
 
 class OrderMismatch(Refused):
     code, hint = "REJ-ORDER", "The answer names another order or nonce; the site must answer anew."
+
+
+class UpdateNotOwn(Refused):
+    code, hint = "REJ-OWN", "The site named an update it did not send; ask it to train and send."
 
 
 class PrivacyMismatch(Refused):

@@ -23,6 +23,7 @@ from pleura.common.errors import ConfigUnreadable, PleuraError
 from pleura.common.files import ensure_private_folder
 from pleura.common.ids import RunId, parse_run_id
 from pleura.common.keys import load_key
+from pleura.server.bell import Bell
 from pleura.server.collecting import Office
 from pleura.server.lease import run_lease
 from pleura.server.ledger.log import StatementLog
@@ -54,7 +55,8 @@ def main(grid: Grid, context: Context) -> None:
     run_id = parse_run_id(str(context.run_config[RUN_KEY]))
     try:
         with run_lease(settings.leases_dir, run_id):
-            work(settings, run_id, GridTransport(grid))
+            transport = GridTransport(grid, Bell(settings.orders_bell_file))
+            work(settings, run_id, transport)
     except PleuraError as exc:
         events.emit("process.failed", process="serverapp", code=exc.code)
         raise
@@ -76,6 +78,7 @@ def work(settings: ServerSettings, run_id: RunId, transport: Transport) -> RunSt
         key=load_key(settings.signing_key_file),
         transport=transport,
         clock=clock,
+        sleep=Bell(settings.answers_bell_file).wait,
     )
     return RunLoop(office).work(run_id)
 

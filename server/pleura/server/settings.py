@@ -57,10 +57,6 @@ class ServerSettings(BaseModel):
         return self.state_dir / "statements.db"
 
     @property
-    def flower_db_file(self) -> Path:
-        return self.state_dir / "flower.db"
-
-    @property
     def blobs_dir(self) -> Path:
         return self.state_dir / "blobs"
 
@@ -82,6 +78,16 @@ class ServerSettings(BaseModel):
     def scratch_dir(self) -> Path:
         """Aggregates being written; on the volume of the blobs."""
         return self.state_dir / "scratch"
+
+    @property
+    def orders_bell_file(self) -> Path:
+        """Rung when orders were handed to the SuperLink."""
+        return self.state_dir / "orders.bell"
+
+    @property
+    def answers_bell_file(self) -> Path:
+        """Rung when a part of an answer was handed to the SuperLink."""
+        return self.state_dir / "answers.bell"
 
     @property
     def log_dir(self) -> Path:

@@ -217,13 +217,13 @@ class SiteRegistry:
         """Take back `record_upload` for bytes that turned out to be others."""
         self._update("DELETE FROM uploads WHERE digest = ? AND site_id = ?", (digest, site_id))
 
-    def may_read(self, digest: str, site_id: SiteId) -> bool:
-        """Tell whether a blob is the coordinator's, or was sent by this site itself."""
+    def has_sent(self, digest: str, site_id: SiteId) -> bool:
+        """Tell whether this site itself sent all bytes of a blob."""
         with self._lock:
-            rows = self._db.execute(
-                "SELECT site_id FROM uploads WHERE digest = ?", (digest,)
-            ).fetchall()
-        return not rows or site_id in {row["site_id"] for row in rows}
+            row = self._db.execute(
+                "SELECT 1 FROM uploads WHERE digest = ? AND site_id = ?", (digest, site_id)
+            ).fetchone()
+        return row is not None
 
     def _update(self, sql: str, values: tuple[str, ...]) -> None:
         with self._lock, transaction(self._db) as db:

@@ -20,7 +20,7 @@ from pleura.common.database import open_database, transaction
 from pleura.common.ids import RunId, SiteId
 from pleura.common.orders import BlobRef, Order, RunPlan
 from pleura.common.results import EvaluationStatement
-from pleura.server.errors import RunExists, RunUnknown
+from pleura.server.errors import RunExists, RunStopped, RunUnknown
 from pleura.server.runs import (
     ADMITTED,
     AnswerRecord,
@@ -243,8 +243,15 @@ class RunStore:
             _end_round(db, key, state, now, code)
 
     def commit_model(self, key: RoundKey, model: ModelRecord, now: datetime) -> None:
-        """Store the round's model, close the round and move the run on, all or nothing."""
+        """Store the round's model, close the round and move the run on, all or nothing.
+
+        Raises:
+            RunStopped: the run ended meanwhile; its closing statement names the model
+                before, so nothing is stored.
+        """
         with transaction(self._db) as db:
+            if self.state_of(key.run_id).is_final:
+                raise RunStopped(key.run_id)
             db.execute(
                 "INSERT INTO models VALUES (?, ?, ?, ?)",
                 (key.run_id, model.round, model.ref.model_dump_json(), model.statement_digest),
@@ -322,6 +329,14 @@ class RunStore:
             "SELECT * FROM models WHERE run_id = ? AND round = ?", (run_id, round_)
         ).fetchone()
         return None if row is None else _model(row)
+
+    def is_model(self, blob_sha256: str) -> bool:
+        """Tell whether a blob is a model of any run."""
+        row = self._db.execute(
+            "SELECT 1 FROM models WHERE json_extract(ref, '$.blob_sha256') = ? LIMIT 1",
+            (blob_sha256,),
+        ).fetchone()
+        return row is not None
 
     def _round(self, key: RoundKey) -> RoundRecord:
         row = self._db.execute(f"SELECT * FROM rounds WHERE {_ROUND}", _params(key)).fetchone()

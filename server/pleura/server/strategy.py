@@ -12,11 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+import httpx
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from flwr.supercore.inflatable.inflatable_utils import pull_objects
 
+from pleura.common import events
+from pleura.server.bell import Bell
 from pleura.server.runs import RoundKind
 from pleura.server.transport import Parcel, Reply
 
@@ -89,14 +92,18 @@ def shorten_pulls() -> None:
 
 
 class GridTransport:
-    """Carries parcels over a Flower Grid; holds which message went to which site."""
+    """Carries parcels over a Flower Grid; holds which message went to which site.
 
-    def __init__(self, grid: Grid) -> None:
+    `orders` is rung once pushed messages are whole, so that held pulls end.
+    """
+
+    def __init__(self, grid: Grid, orders: Bell) -> None:
         shorten_pulls()
-        self._grid = grid
+        self._grid, self._orders = grid, orders
         self._strategy = PleuraStrategy()
         self._sent: dict[str, Parcel] = {}
         self._rejected: list[Reply] = []
+        self._is_careful = False
 
     def push(self, parcels: Sequence[Parcel]) -> None:
         """Send parcels; one the SuperLink does not take becomes a failed reply."""
@@ -115,6 +122,7 @@ class GridTransport:
             )
             messages.extend(configure(parcel.round, ArrayRecord(), config, self._grid))
         ids = list(self._grid.push_messages(messages)) or [""] * len(parcels)
+        self._orders.ring()
         for parcel, message_id in zip(parcels, ids, strict=True):
             if message_id:
                 self._sent[message_id] = parcel
@@ -124,15 +132,38 @@ class GridTransport:
     def pull(self) -> Sequence[Reply]:
         """Return what arrived since the last call."""
         replies, self._rejected = self._rejected, []
-        if self._sent:
-            messages = list(self._grid.pull_messages(list(self._sent)))
-            self._strategy.aggregate_train(0, messages)
+        for message_ids in self._batches():
+            self._unpack(message_ids)
         for message_id, envelope in self._strategy.answers.items():
             parcel = self._sent.pop(message_id, None)
             if parcel is not None:
                 replies.append(Reply(parcel.site_id, parcel.order_digest, envelope))
         self._strategy.answers.clear()
         return replies
+
+    def _batches(self) -> Sequence[list[str]]:
+        """Return what to ask for at once: everything, until a reply could not be read."""
+        if self._is_careful:
+            return [[message_id] for message_id in self._sent]
+        return [list(self._sent)] if self._sent else []
+
+    def _unpack(self, message_ids: list[str]) -> None:
+        """Take replies in; a site whose reply cannot be read has failed, and only that site.
+
+        Flower builds messages out of what a site sent and raises whatever that leads to,
+        for all replies of one call together. So those of the first such call are asked
+        for again, and from then on each by itself.
+        """
+        try:
+            messages = list(self._grid.pull_messages(message_ids))
+        except (httpx.HTTPError, OSError):
+            raise
+        except Exception as exc:  # noqa: BLE001 - no bytes of a site may end the run
+            events.emit("error.raised", process="serverapp", error=type(exc).__name__)
+            self._is_careful = True
+            self._strategy.answers.update(dict.fromkeys(message_ids))
+        else:
+            self._strategy.aggregate_train(0, messages)
 
     def forget(self, order_digests: Iterable[str]) -> None:
         """Stop asking for replies to orders of rounds that are over."""

@@ -3,7 +3,9 @@
 The SuperLink listens on loopback only; its control and runtime interfaces answer
 anyone who reaches them. Calls go through the documented commands `flower-superlink`
 and `flwr run`; telemetry, update check and dependency installation are off, and
-Flower's home is inside the state folder, so nothing is read from or sent elsewhere.
+Flower's home is inside the state folder, so nothing is read from or sent elsewhere. Its own
+state is in memory: a Flower run does not survive its SuperLink in any case, ours
+goes on in a new one, sites register again, and a round costs half the CPU.
 """
 
 from __future__ import annotations
@@ -43,8 +45,6 @@ def superlink_argv(settings: ServerSettings) -> list[str]:
         str(settings.superlink_port),
         "--isolation",
         "subprocess",
-        "--database",
-        str(settings.flower_db_file),
         "--disable-runtime-dependency-installation",
     ]
 

@@ -14,6 +14,7 @@ from typing import Final
 from flwr.proto.fleet_pb2 import (
     ActivateNodeResponse,
     PullMessagesResponse,
+    PushMessagesRequest,
     RegisterNodeFleetResponse,
 )
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
@@ -21,6 +22,8 @@ from google.protobuf.message import DecodeError
 
 FLEET_PREFIX: Final = "/v1/fleet/"
 PULL_MESSAGES: Final = FLEET_PREFIX + "pull-messages"
+PUSH_MESSAGES: Final = FLEET_PREFIX + "push-messages"
+PUSH_OBJECT: Final = FLEET_PREFIX + "push-object"
 # Every call a site needs. Not get-fab (no bundle is ever sent to a site) and not
 # unregister-node (a node keeps its number for good).
 FLEET_PATHS: Final = frozenset(
@@ -52,6 +55,23 @@ def is_empty_pull(body: bytes) -> bool:
     except DecodeError:
         return False
     return not reply.messages_list
+
+
+def speaks_for_itself(path: str, body: bytes) -> bool:
+    """Tell whether pushed messages name their sender as their source.
+
+    The SuperLink ties the sender's number to the node key, but takes the source of a
+    message, by which it knows whose answer it is, as it is written.
+    """
+    if path != PUSH_MESSAGES:
+        return True
+    request = PushMessagesRequest()
+    try:
+        request.ParseFromString(body)
+    except DecodeError:
+        return False
+    sender = request.node.node_id
+    return all(message.metadata.src_node_id == sender for message in request.messages_list)
 
 
 def node_id_of(path: str, body: bytes) -> int | None:

@@ -77,8 +77,7 @@ def scene() -> Iterator[Scene]:
         )
         join(site.settings, gateway.invite("north"), SystemClock())
         gateway.registry.approve(SiteId("north"))
-        store = BlobStore(gateway.settings.blobs_dir)
-        store.put_stream([site.base_file.read_bytes()], site.base.blob_sha256, 2**30)
+        gateway.publish_model(site.base_file.read_bytes())
         yield Scene(site, gateway, superlink)
 
 

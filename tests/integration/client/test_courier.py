@@ -49,7 +49,7 @@ class Scene:
 
     def publish_base(self) -> None:
         data = self.site.base_file.read_bytes()
-        self.coordinator_blobs.put_stream([data], self.site.base.blob_sha256, 2**30)
+        self.gateway.publish_model(data)
 
     def courier(self, trainer: TrainerLink, channel: Channel | FlakyChannel) -> Courier:
         agent_blobs = BlobStore(self.site.settings.agent_dir / "outbox")

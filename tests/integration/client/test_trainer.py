@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 import torch
 
@@ -30,13 +31,13 @@ from pleura.client.trainer.serving import build
 from pleura.client.trainer.spending import SiteBudget
 from pleura.client.trainer.work import BASES_KEPT
 from pleura.client.training.federated import train_round
-from pleura.common.errors import DigestMismatch, EnvelopeMalformed
+from pleura.common.errors import DigestMismatch, EnvelopeMalformed, TensorsRejected
 from pleura.common.keys import SigningKey
 from pleura.common.proto import trainer_pb2 as pb
 from pleura.common.proto import trainer_pb2_grpc as pb_grpc
 from pleura.common.results import EvaluationStatement, RefusalStatement, UpdateStatement
 from pleura.common.statements import open_statement
-from pleura.common.tensors import PackedReader
+from pleura.common.tensors import PackedReader, write_packed
 from tests.builders.trainer_server import answered, running_trainer, short_folder
 from tests.builders.trainer_site import TrainerSite, trainer_site
 from tests.builders.training import silent
@@ -372,3 +373,37 @@ def test_only_the_newest_base_models_are_kept(site: TrainerSite, link: TrainerLi
     kept = {path.name for path in folder.parent.glob("*/*")}
     assert site.base.blob_sha256 in kept
     assert len(kept) == BASES_KEPT
+
+
+def test_a_base_that_does_not_fit_the_network_costs_no_budget(root: Path) -> None:
+    site = trainer_site(root, privacy=DP, train=DP_TRAIN)
+    wrong = root / "wrong.bin"
+    ref = write_packed(wrong, {"weight": np.zeros(3, np.float32)})
+    with running_trainer(site.settings) as link:
+        outcome = answered(link, site.signed(site.train_order(base=ref)), wrong)
+    assert opened(site, outcome, RefusalStatement).code == TensorsRejected.code
+    budget = SiteBudget(site.settings.trainer_dir, site.settings.policy)
+    assert budget.so_far(site.train_order()).epsilon_total_after == 0
+    budget.close()
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_a_paid_update_that_is_not_what_was_paid_for_is_refused(root: Path, is_gone: bool) -> None:
+    site = trainer_site(root, privacy=DP, train=DP_TRAIN)
+    with running_trainer(site.settings) as link:
+        answered(link, site.signed(site.train_order()), site.base_file)
+        update = next((site.settings.trainer_dir / "runs" / "run-1").glob("*/update.bin"))
+        update.unlink() if is_gone else update.write_bytes(b"other bytes")
+        second = answered(link, site.signed(site.train_order(attempt=2)), site.base_file)
+    assert opened(site, second, RefusalStatement).code == ArchiveDamaged.code
+
+
+def test_the_copy_of_a_paid_update_is_private(root: Path) -> None:
+    site = trainer_site(root, privacy=DP, train=DP_TRAIN)
+    with running_trainer(site.settings) as link:
+        answered(link, site.signed(site.train_order()), site.base_file)
+        before = os.umask(0o022)
+        answered(link, site.signed(site.train_order(attempt=2)), site.base_file)
+        os.umask(before)
+    updates = list((site.settings.trainer_dir / "runs" / "run-1").glob("*/update.bin"))
+    assert [update.stat().st_mode & 0o777 for update in updates] == [0o600, 0o600]

@@ -169,7 +169,7 @@ def test_blob_of_the_coordinator_is_read_by_every_site(
     gateway: RunningGateway, channel: Channel, tmp_path: Path
 ) -> None:
     data = os.urandom(1000)
-    BlobStore(gateway.settings.blobs_dir).put_stream([data], sha256_hex(data), 10_000)
+    gateway.publish_model(data)
     with gateway.channel("site-b", tmp_path / "b") as other:
         assert b"".join(channel.download(sha256_hex(data))) == data
         assert b"".join(other.download(sha256_hex(data))) == data
@@ -217,9 +217,37 @@ def test_claim_of_a_digest_without_its_bytes_locks_nobody_out(
     model = os.urandom(1000)
     with pytest.raises(DigestMismatch):
         channel.upload_chunk(sha256_hex(model), file, 0)
-    BlobStore(gateway.settings.blobs_dir).put_stream([model], sha256_hex(model), 1000)
+    gateway.publish_model(model)
     with gateway.channel("site-b", tmp_path / "b") as other:
         assert b"".join(other.download(sha256_hex(model))) == model
+
+
+def test_a_site_that_sent_a_models_bytes_first_shuts_nobody_out(
+    gateway: RunningGateway, channel: Channel, tmp_path: Path
+) -> None:
+    file, digest = blob_file(tmp_path, 1000)
+    upload(channel, digest, file)
+    gateway.publish_model(file.read_bytes())
+    with gateway.channel("site-b", tmp_path / "b") as other:
+        assert b"".join(other.download(digest)) == file.read_bytes()
+
+
+def test_a_blob_that_is_no_model_and_has_no_sender_is_read_by_nobody(
+    gateway: RunningGateway, channel: Channel
+) -> None:
+    data = os.urandom(1000)
+    BlobStore(gateway.settings.blobs_dir).put_stream([data], sha256_hex(data), 1000)
+    with pytest.raises(BlobMissing):
+        list(channel.download(sha256_hex(data)))
+
+
+def test_a_query_in_the_unsigned_host_header_is_not_read(channel: Channel, tmp_path: Path) -> None:
+    file, digest = blob_file(tmp_path, 1000)
+    target = f"{blob_target(digest)}?offset=0&total=1000"
+    headers = channel.signing_headers("PATCH", target, sha256_hex(file.read_bytes()))
+    headers["Host"] = "127.0.0.1?offset=0&total=2000#"
+    response = channel._client.patch(target, headers=headers, content=file.read_bytes())
+    assert response.json() == {"offset": 1000, "complete": True}
 
 
 @pytest.mark.parametrize("query", ["offset=0&total=0", "offset=5&total=4"])

@@ -7,16 +7,19 @@ import random
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from starlette.requests import Request
 
-from pleura.client.agent.channel import Channel
+from pleura.client.agent.channel import Channel, blob_target
+from pleura.client.errors import CoordinatorUnreachable
 from pleura.common.canonical import sha256_hex
 from pleura.common.clock import SystemClock
 from pleura.common.errors import KeyUnknown, PleuraError, SignatureRejected
+from pleura.server.gateway import auth, seats
 from pleura.server.gateway.app import target_of
 from pleura.server.gateway.auth import APPROVED_ONLY, Authenticator
 from pleura.server.gateway.bounded_http import BoundedHttp
@@ -177,3 +180,54 @@ def test_site_name_of_another_site_does_not_fit_the_key(
         auth.site_of(
             request("GET", target, {**headers, "Pleura-Site": "site-b"}), target, APPROVED_ONLY
         )
+
+
+def test_body_that_drips_is_given_up_though_it_never_stops(
+    stream: ssl.SSLSocket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Enrolment is open to everybody: 16 KiB at a byte now and then would last for days."""
+    monkeypatch.setattr(auth, "BODY_SILENCE_S", 0.5)
+    monkeypatch.setattr(auth, "BODY_BYTES_PER_S", 100_000)
+    head = b"POST /pleura/v1/enrolments HTTP/1.1\r\nHost: x\r\nContent-Length: 16000\r\n\r\n"
+    stream.sendall(head)
+    stream.settimeout(0.1)
+    for _ in range(100):
+        stream.sendall(b"x")
+        with suppress(TimeoutError):
+            assert stream.recv(12) == b"HTTP/1.1 503"
+            return
+    pytest.fail("the gateway waits for ever")
+
+
+def test_site_that_keeps_many_requests_open_shuts_out_only_itself(
+    gateway: RunningGateway,
+    channel: Channel,
+    stream: ssl.SSLSocket,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(seats, "SEATS_A_SITE", 1)
+    target = f"{blob_target('0' * 64)}?offset=0&total=9"
+    headers = channel.signing_headers("PATCH", target, sha256_hex(b"123456789"))
+    head = f"PATCH {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in headers.items()) + "\r\n"
+    stream.sendall(head.encode("ascii"))
+    wait_until(lambda: not answers(channel))
+    with gateway.channel("site-b", tmp_path / "b") as other:
+        assert answers(other)
+    stream.close()
+    wait_until(lambda: answers(channel))
+
+
+def answers(channel: Channel) -> bool:
+    try:
+        return channel.request("GET", "/pleura/v1/site").status_code == 200
+    except CoordinatorUnreachable:
+        return False
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.proto.control_pb2 import ListRunsRequest
 from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
@@ -32,6 +33,7 @@ from flwr.supercore.primitives.asymmetric import sign_message
 from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES
 
 from pleura.client.agent.channel import Channel
+from pleura.client.errors import CoordinatorRefused
 from pleura.client.node_key import load_node_key, public_pem
 from pleura.common.canonical import sha256_hex
 from pleura.common.clock import SystemClock
@@ -182,3 +184,20 @@ def _fleet(scene: Scene, name: str, body: bytes) -> httpx.Response:
     return scene.channel.request(
         "POST", FLEET_PREFIX + name, body=body, headers=scene.flower_headers()
     )
+
+
+def test_superlink_ties_a_node_number_to_the_node_key_that_the_gateway_checked(
+    scene: Scene,
+) -> None:
+    """The gateway compares the key, Flower the number with the key: both are needed."""
+    heartbeat = SendNodeHeartbeatRequest(node=Node(node_id=12345), heartbeat_interval=30.0)
+    other = public_pem(ec.generate_private_key(ec.SECP384R1())).encode("ascii")
+    calls = {
+        "send-node-heartbeat": heartbeat.SerializeToString(),
+        "register-node": RegisterNodeFleetRequest(public_key=other).SerializeToString(),
+    }
+    for name, body in calls.items():
+        with pytest.raises(CoordinatorRefused, match="status 401"):
+            scene.channel.request(
+                "POST", FLEET_PREFIX + name, body=body, headers=scene.flower_headers()
+            )

@@ -16,6 +16,7 @@ from pleura.common.results import UpdateStatement
 from pleura.common.statements import open_statement
 from pleura.common.tensors import PackedReader
 from pleura.server.creating import stop_run
+from pleura.server.errors import RunNotStoppable
 from pleura.server.rounds import MAX_ATTEMPTS
 from pleura.server.runner import RunLoop
 from pleura.server.runs import RoundKind, RoundState, RunState
@@ -373,6 +374,19 @@ def test_a_stopped_run_ends_within_a_second_and_keeps_its_model(
     assert RunLoop(office).work(federation.run_id) is RunState.STOPPED
     assert (federation.clock.now() - START).total_seconds() < 2
     assert_model(federation, expected_model([SITES]))
+    assert len(log_of(federation, "closing")) == 1
+
+
+def test_a_stop_that_was_killed_before_its_statement_is_finished_by_the_next(
+    federate: Callable[..., Federation],
+) -> None:
+    federation = federate()
+    federation.store.set_state(federation.run_id, RunState.STOPPED, START)  # and then kill -9
+    parts = {"store": federation.store, "log": federation.log, "key": COORDINATOR, "now": START}
+    stop_run(federation.run_id, **parts)
+    assert len(log_of(federation, "closing")) == 1
+    with pytest.raises(RunNotStoppable):
+        stop_run(federation.run_id, **parts)
     assert len(log_of(federation, "closing")) == 1
 
 

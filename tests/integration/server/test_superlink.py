@@ -188,12 +188,12 @@ def test_a_killed_serverapp_and_a_killed_superlink_cost_seconds_and_change_no_by
         killed_at, round_ = time.monotonic(), coordinator.store.get(plan.run_id).round
         coordinator.wait(lambda: coordinator.store.get(plan.run_id).round > round_ + 1)
         print("ServerApp killed; two rounds later after s", time.monotonic() - killed_at)
-        assert time.monotonic() - killed_at < 60  # room for a loaded machine; Flower alone loses the run
+        assert time.monotonic() - killed_at < 60  # room for a loaded machine
         os.kill(coordinator.supervisor.pids()[SUPERLINK], signal.SIGKILL)
         killed_at, round_ = time.monotonic(), coordinator.store.get(plan.run_id).round
         coordinator.wait(lambda: coordinator.store.get(plan.run_id).round > round_)
         print("SuperLink killed; next round after s", time.monotonic() - killed_at)
-        assert time.monotonic() - killed_at < 60  # room for a loaded machine; Flower alone loses the run
+        assert time.monotonic() - killed_at < 60  # room for a loaded machine
         coordinator.wait(lambda: coordinator.state(plan).is_final)
     assert coordinator.state(plan) is RunState.FINISHED, coordinator.trace()
     final = coordinator.store.models(plan.run_id)[-1].ref.blob_sha256

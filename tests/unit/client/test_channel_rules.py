@@ -101,7 +101,17 @@ def test_other_replies_are_the_callers(status: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"[]", b"{}", b'{"code":5}', b'{"code":"' + b"x" * 100 + b'"}', b"\xff"]
+    "content",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"code":5}',
+        b'{"code":"' + b"X" * 100 + b'"}',
+        b'{"code":"REJ\\u001b[2J"}',  # would move the cursor of an operator's terminal
+        b'{"code":"REJ-KEY\\n"}',
+        b"\xff",
+    ],
 )
 def test_code_of_an_odd_body_is_empty(content: bytes) -> None:
     assert refusal_code(content) == ""

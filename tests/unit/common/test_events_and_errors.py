@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import io
 import json
 import logging
 from collections.abc import Iterator
@@ -33,6 +35,80 @@ def test_an_event_is_one_json_line_with_its_declared_fields(log: Path) -> None:
     record = json.loads(log.read_text())
     assert record["event"] == "update.admitted"
     assert (record["by"], record["round"], record["digest"]) == ("trainer", 3, "ab" * 6)
+
+
+class Volume(io.RawIOBase):
+    """A file whose volume can be full, or broken in another way."""
+
+    def __init__(self) -> None:
+        self.problem: int | None = None
+        self.data = b""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: object) -> int:
+        if self.problem is not None:
+            raise OSError(self.problem, "volume")
+        piece = bytes(data)  # type: ignore[call-overload]
+        self.data += piece
+        return len(piece)
+
+
+def on_volume(volume: Volume) -> None:
+    events._sink.stream.close()
+    buffered = io.BufferedWriter(volume)
+    events._sink.stream = io.TextIOWrapper(buffered, encoding="utf-8", line_buffering=True)
+
+
+def test_full_volume_ends_no_process_and_is_named_when_there_is_room_again(log: Path) -> None:
+    volume = Volume()
+    on_volume(volume)
+    events.emit("order.sent", round=1)
+    volume.problem = errno.ENOSPC
+    for _ in range(500):  # far more than any buffer holds
+        events.emit("order.sent", round=2)
+    volume.problem = None
+    events.emit("order.sent", round=3)
+    events.emit("order.sent", round=4)
+    records = [json.loads(line) for line in volume.data.splitlines()]  # no line is torn
+    assert [r["round"] for r in records if r.get("round") in (1, 3, 4)] == [1, 3, 4]
+    named = [r for r in records if r["event"] == "disk.filled"]
+    assert [(r["process"], r["code"]) for r in named] == [("trainer", "HOST-DISK")]
+    assert records[-1]["round"] == 4
+
+
+def test_a_full_log_file_is_set_aside_and_the_oldest_goes(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "MAX_FILE_BYTES", 300)
+    monkeypatch.setattr(events, "FILES_KEPT", 2)
+    for round_ in range(40):
+        events.emit("order.sent", round=round_)
+    files = sorted(log.parent.iterdir())
+    assert [file.name for file in files] == ["x.jsonl", "x.jsonl.1", "x.jsonl.2"]
+    assert all(file.stat().st_size < 400 for file in files)
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+    kept = [json.loads(line)["round"] for name in ("x.jsonl.2", "x.jsonl.1", "x.jsonl")
+            for line in (log.parent / name).read_text().splitlines()]  # fmt: skip
+    assert kept == list(range(kept[0], 40))
+
+
+def test_a_log_file_that_another_process_set_aside_is_left(log: Path) -> None:
+    events.emit("order.sent", round=1)
+    log.rename(log.with_name("x.jsonl.1"))
+    events.emit("order.sent", round=2)  # still in the old file, and then it is noticed
+    events.emit("order.sent", round=3)
+    assert json.loads(log.read_text())["round"] == 3
+
+
+def test_another_fault_of_the_log_is_not_hidden(log: Path) -> None:
+    volume = Volume()
+    on_volume(volume)
+    volume.problem = errno.EIO
+    with pytest.raises(OSError, match="volume"):
+        events.emit("order.sent", round=1)
+    volume.problem = None
 
 
 @pytest.mark.parametrize(

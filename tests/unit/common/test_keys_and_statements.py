@@ -113,6 +113,9 @@ def test_a_key_that_is_not_registered_is_refused() -> None:
         b'{"a":1,"a":2}',
         b'{"a":NaN}',
         b'{"a":Infinity}',
+        b'{"a":1e999}',
+        b'{"a":-1e999}',
+        b'{"a":1' + b"0" * 5000 + b"}",  # Python refuses to read it, with its own error
         b"\xff",
         b"{",
         b"[" * 40 + b"]" * 40,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -122,6 +123,45 @@ def test_a_clock_that_differs_too_much_is_named(seconds: int) -> None:
     with pytest.raises(ClockSkew):
         check(signed(), now=NOW + timedelta(seconds=seconds))
     check(signed(), now=NOW + timedelta(seconds=seconds * 239 // 241))
+
+
+def test_the_site_is_part_of_what_is_signed() -> None:
+    # even where two sites were to hold one key, a request of one is none of the other
+    def one_key(_: SiteId) -> VerifyKey:
+        return KEY_A.public
+
+    with pytest.raises(SignatureRejected):
+        check_request(
+            signed(**{"Pleura-Site": "site-b"}),
+            "POST",
+            "/pleura/v1/x?y=1",
+            key_of=one_key,
+            now=NOW,
+            nonces=memory(),
+        )
+
+
+def test_the_signed_text_is_this_one() -> None:
+    headers = signed()
+    text = "\n".join(
+        ("pleura-request-v2", A, "POST", "/pleura/v1/x?y=1", BODY, headers[NONCE], headers[TIME])
+    )
+    KEY_A.public.verify(base64.b64decode(headers["Pleura-Signature"]), text.encode())
+
+
+def test_a_signature_of_the_first_version_is_refused() -> None:
+    headers = signed()
+    text = "\n".join(
+        ("pleura-request-v1", "POST", "/pleura/v1/x?y=1", BODY, headers[NONCE], headers[TIME])
+    )
+    old = base64.b64encode(KEY_A.sign(text.encode())).decode()
+    with pytest.raises(SignatureRejected):
+        check({**headers, "Pleura-Signature": old})
+
+
+def test_an_id_with_a_line_break_is_no_id() -> None:
+    with pytest.raises(SignatureRejected):
+        check(signed(**{"Pleura-Site": "site-a\n"}))
 
 
 def test_one_site_cannot_sign_for_another() -> None:

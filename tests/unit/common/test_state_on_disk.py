@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -81,14 +83,24 @@ def test_a_state_folder_open_to_others_is_refused(tmp_path: Path) -> None:
         ensure_private_folder(folder)
 
 
-def test_a_database_is_wal_full_and_private(tmp_path: Path) -> None:
+@pytest.fixture
+def open_umask() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+def test_a_database_is_wal_full_and_private(tmp_path: Path, open_umask: None) -> None:
     connection = open_database(tmp_path / "a" / "x.db", schema=SCHEMA, version=1)
     modes = [
         connection.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("journal_mode", "synchronous", "foreign_keys", "user_version")
     ]
     assert modes == ["wal", 2, 1, 1]
-    assert (tmp_path / "a" / "x.db").stat().st_mode & 0o777 == 0o600
+    connection.execute("INSERT INTO note(text) VALUES ('x')")
+    files = list((tmp_path / "a").iterdir())
+    assert {file.name for file in files} == {"x.db", "x.db-wal", "x.db-shm"}
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
     connection.close()
 
 

@@ -20,6 +20,7 @@ from pleura.common.errors import (
     BlobMissing,
     BlobTooLarge,
     DigestMismatch,
+    DiskFull,
     NotFinite,
     TensorsRejected,
 )
@@ -28,6 +29,7 @@ from pleura.common.tensors import (
     PackedReader,
     PackedWriter,
     TensorSchema,
+    TensorSpec,
     tensor_digest,
     write_packed,
 )
@@ -269,3 +271,20 @@ def test_sweep_removes_unfinished_files_but_keeps_uploads(store: BlobStore) -> N
     assert store.sweep() == 1
     assert store.partial_size(DIGEST) == 1
     assert not leftover.exists()
+
+
+def test_an_upload_to_a_full_disk_says_so_by_name(store: BlobStore, tmp_path: Path) -> None:
+    folder = store.path(DIGEST).parent
+    folder.mkdir(parents=True)
+    (folder / f"{DIGEST}.partial").symlink_to("/dev/full")
+    with pytest.raises(DiskFull):
+        store.append_partial(DIGEST, 0, [b"x"], 10)
+    with pytest.raises(DiskFull):
+        store.append_partial(DIGEST, 0, [bytes(2**20)], 2**20)
+
+
+def test_names_with_a_line_break_are_refused(store: BlobStore) -> None:
+    with pytest.raises(DigestMismatch):
+        store.path(DIGEST + "\n")
+    with pytest.raises(TensorsRejected):
+        TensorSchema.checked([TensorSpec("weight\n", "<f4", (1,))])

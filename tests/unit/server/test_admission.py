@@ -59,7 +59,12 @@ class Desk:
         self.digest = sha256_hex(sign_statement(self.order, [], COORDINATOR))
         base = self.blobs.path(self.order.base.blob_sha256)
         self.expected = Expectation(
-            SITE, key_of(SITE).public, self.order, self.digest, PackedReader(base).schema
+            SITE,
+            key_of(SITE).public,
+            self.order,
+            self.digest,
+            PackedReader(base).schema,
+            has_sent=lambda _: True,
         )
 
     def fields(self, tensors: dict[str, np.ndarray] | None = None) -> dict[str, Any]:
@@ -87,6 +92,11 @@ def test_a_valid_update_is_admitted_with_its_norm(desk: Desk) -> None:
     values = np.concatenate([a.ravel() for a in delta_tensors(SITE, 2).values()]).astype(float)
     assert admitted.norm == pytest.approx(float(np.linalg.norm(values)), rel=1e-12)
     assert admitted.digest == sha256_hex(envelope)
+
+
+def test_an_update_that_another_site_sent_is_refused(desk: Desk) -> None:
+    envelope = desk.update()
+    assert desk.code(envelope, has_sent=lambda _: False) == "REJ-OWN"
 
 
 def test_a_sites_refusal_is_a_valid_answer(desk: Desk) -> None:
@@ -290,7 +300,14 @@ def test_an_update_above_the_norm_bound_is_refused(
 
 
 @pytest.mark.parametrize(
-    "weaker", [{"mode": "none"}, {"sigma": Decimal("0.5")}, {"clip": Decimal("2")}]
+    "weaker",
+    [
+        {"mode": "none"},
+        {"sigma": Decimal("0.5")},
+        {"clip": Decimal("2")},
+        {"q": Decimal("0.5")},
+        {"steps": 100},
+    ],
 )
 def test_weaker_privacy_than_the_plans_is_refused(tmp_path: Path, weaker: dict[str, Any]) -> None:
     desk = Desk(tmp_path, make_plan(privacy={"mode": "dp", "sigma": "1.1", "clip": "1"}))

@@ -219,9 +219,9 @@ def test_node_number_and_times_are_remembered(registry: SiteRegistry, clock: Fak
     assert clock.now() - site.activated_at == timedelta(seconds=5)
 
 
-def test_upload_is_read_by_its_sender_only_and_other_blobs_by_all(registry: SiteRegistry) -> None:
+def test_a_blob_belongs_to_the_site_that_sent_it(registry: SiteRegistry) -> None:
     registry.record_upload("1" * 64, A)
     registry.record_upload("1" * 64, A)
-    assert registry.may_read("1" * 64, A)
-    assert not registry.may_read("1" * 64, B)
-    assert registry.may_read("2" * 64, B)
+    assert registry.has_sent("1" * 64, A)
+    assert not registry.has_sent("1" * 64, B)
+    assert not registry.has_sent("2" * 64, B)

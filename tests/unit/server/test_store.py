@@ -13,7 +13,7 @@ import pytest
 from pleura.common.canonical import sha256_hex
 from pleura.common.ids import RunId, SiteId
 from pleura.common.orders import BlobRef, TrainOrder
-from pleura.server.errors import RunExists, RunUnknown
+from pleura.server.errors import RunExists, RunStopped, RunUnknown
 from pleura.server.runs import (
     ADMITTED,
     AnswerRecord,
@@ -141,3 +141,18 @@ def test_a_second_model_of_a_round_changes_nothing(store: RunStore) -> None:
         store.commit_model(key, ModelRecord(1, REF, "6" * 64), START + timedelta(1))
     assert store.model(PLAN.run_id, 1) == ModelRecord(1, REF, "5" * 64)
     assert store.get(PLAN.run_id).updated_at == START
+
+
+def test_a_blob_is_a_model_only_if_a_run_made_or_began_with_it(store: RunStore) -> None:
+    assert store.is_model(REF.blob_sha256)
+    assert not store.is_model(REF.tensor_digest)
+
+
+def test_a_run_that_was_stopped_meanwhile_gets_no_further_model(store: RunStore) -> None:
+    record = store.open_round(order(), b"order", START)
+    store.freeze_answers(record.key)
+    store.set_state(PLAN.run_id, RunState.STOPPED, START)
+    with pytest.raises(RunStopped):
+        store.commit_model(record.key, ModelRecord(1, REF, "5" * 64), START)
+    assert store.get(PLAN.run_id).round == 0
+    assert store.model(PLAN.run_id, 1) is None

@@ -10,6 +10,7 @@ Flower's own client with `ssl_context` and `signing_headers` of this class.
 from __future__ import annotations
 
 import hashlib
+import re
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -62,6 +63,7 @@ _REFUSALS: Final[Mapping[str, type[PleuraError]]] = {
         SiteNotApproved,
     )
 }
+_CODE: Final = re.compile(r"[A-Z][A-Z0-9_-]{1,39}")
 _REFUSING_STATUSES: Final = frozenset({400, 401, 403, 405, 413, 422, 429})
 
 
@@ -331,13 +333,16 @@ def raise_for_refusal(response: httpx.Response) -> None:
 
 
 def refusal_code(content: bytes) -> str:
-    """Return `code` of a refusal's JSON body, or an empty text if it has none."""
+    """Return `code` of a refusal's JSON body, or an empty text if it has none.
+
+    It reaches terminals and logs, so what does not look like a code is none.
+    """
     try:
         body = parse_json(content)
     except EnvelopeMalformed:
         return ""
     code = body.get("code") if isinstance(body, dict) else None
-    return code if isinstance(code, str) and len(code) <= 40 else ""
+    return code if isinstance(code, str) and _CODE.fullmatch(code) else ""
 
 
 def check_skew(headers: Mapping[str, str], now: datetime) -> float:

@@ -60,6 +60,9 @@ from pleura.common.files import write_atomic
 
 HEARTBEAT_S: Final = float(HEARTBEAT_DEFAULT_INTERVAL)
 HEARTBEAT_EVERY_S: Final = 20.0  # the SuperLink waits two intervals before a node is absent
+_PART_BACKOFF_S: Final = 0.02  # a message is shown before all its parts have arrived
+_PART_BACKOFF_MAX_S: Final = 0.5
+_PARTS_MAX_S: Final = 10.0  # then its sender is gone; the coordinator sends the order again
 _CALL_TIMEOUT_S: Final = 40.0  # above the gateway's long poll of 20 s
 _RUN_CODES: Final = frozenset(
     {ApiErrorCode.FLEET_RUN_STATUS_NOT_ALLOWED, ApiErrorCode.FLEET_GET_RUN_FAILED}
@@ -212,6 +215,9 @@ class FleetLink:
                     self._client.ConfirmMessageReceived, node, run_id
                 ),
                 return_type=Message,
+                initial_backoff=_PART_BACKOFF_S,
+                backoff_cap=_PART_BACKOFF_MAX_S,
+                max_time=_PARTS_MAX_S,
             )
         except (ObjectPullError, UnexpectedObjectContentError, TypeError, ValueError) as exc:
             raise MessageRefused("parts of a message") from exc

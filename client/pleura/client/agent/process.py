@@ -50,6 +50,7 @@ from pleura.common.errors import (
 from pleura.common.supervision import stop_on_signals
 
 ERRANDS: Final = 4  # messages handled at once; the trainer still works on one
+PUSH_PATIENCE_S: Final = 60.0
 _APPROVAL_POLL_S: Final = 2.0
 _HELD_S: Final = 0.1
 _IDLE_S: Final = 0.2
@@ -229,12 +230,16 @@ class Agent:
         self._accepted_runs.add(run_id)
 
     def _push(self, reply: Message, runtime_s: float) -> None:
-        backoff = Backoff()
+        """Push until it is taken; after `PUSH_PATIENCE_S` the coordinator asks again anyway.
+
+        A SuperLink that was started anew knows neither run nor message and never takes it.
+        """
+        backoff, patient_until = Backoff(), time.monotonic() + PUSH_PATIENCE_S
         while True:
             try:
                 self._fleet.push(reply, runtime_s)
             except _MENDABLE:
-                if self._stop.wait(backoff.next_s()):
+                if time.monotonic() >= patient_until or self._stop.wait(backoff.next_s()):
                     raise
                 continue
             return

@@ -31,14 +31,16 @@ from pleura.client.trainer.jobs import Progress
 from pleura.client.trainer.policy import OpenedOrder, check_cohort, split_of_order
 from pleura.client.trainer.spending import SiteBudget, Spend, no_privacy_report
 from pleura.client.training.federated import train_round
+from pleura.client.training.weights import load_arrays, read_arrays
 from pleura.client.validation.evaluate import evaluate_model
 from pleura.common import events
 from pleura.common.blobs import BlobStore
 from pleura.common.clock import Clock
-from pleura.common.files import ensure_private_folder, fsync_folder, write_atomic
+from pleura.common.files import atomic_writer, ensure_private_folder, write_atomic
 from pleura.common.ids import short
 from pleura.common.orders import BlobRef, EvaluateOrder, TrainOrder
 from pleura.common.results import DpReport
+from pleura.common.tensors import file_sha256
 
 BASES_KEPT: Final = 4
 _REFERENCE: Final = "update.json"  # digests of `update.bin`, written before it is paid for
@@ -146,14 +148,18 @@ class SiteWork:
             packed = _reused(folder, paid)
             return packed, self._budget.report(order, steps, self._budget.so_far(order))
         task = task_of(order.plan)
+        model = task.build_model(order.plan.seed)
         check_gate(
             order.plan.model,
-            task.build_model(order.plan.seed),
+            model,
             task.input_shape,
             task.loss,
             code_digest=code_digest(),
             marks=self._settings.trainer_dir / "gate",
         )
+        # a base that cannot be trained is found before it costs anything
+        base = self._blobs.path(order.base.blob_sha256)
+        load_arrays(model, read_arrays(base, order.base))
         charge = self._budget.reserve(order)
         packed, steps = self._trained(order, cohort, folder, progress)
         write_atomic(folder / _REFERENCE, packed.model_dump_json().encode())
@@ -209,7 +215,8 @@ def _reused(folder: Path, blob_sha256: str) -> BlobRef:
     """Put the update already paid for into this order's folder and return its digests.
 
     Raises:
-        ArchiveDamaged: the ledger says it exists, but its file is gone.
+        ArchiveDamaged: the ledger says it exists, but its file is gone or was changed.
+        DiskFull: the volume has no room for another copy.
     """
     for reference in folder.parent.glob(f"*/{_REFERENCE}"):
         try:
@@ -218,11 +225,11 @@ def _reused(folder: Path, blob_sha256: str) -> BlobRef:
             raise ArchiveDamaged("digests of an update") from exc
         if packed.blob_sha256 == blob_sha256:
             source = reference.with_name(UPDATE)
+            if not source.is_file() or file_sha256(source) != blob_sha256:
+                break
             if source.parent != folder:
-                part = folder / (UPDATE + ".part")
-                shutil.copyfile(source, part)
-                part.replace(folder / UPDATE)
-                fsync_folder(folder)
+                with source.open("rb") as paid, atomic_writer(folder / UPDATE) as copy:
+                    shutil.copyfileobj(paid, copy)
             return packed
     raise ArchiveDamaged("an update that was paid for")
 

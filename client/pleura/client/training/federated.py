@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +26,11 @@ from pleura.client.tasks.registry import task_of
 from pleura.client.training.loop import Loss, Progress, round_seed, train_plain
 from pleura.client.training.weights import arrays_of, deltas, load_arrays, read_arrays
 from pleura.common import events
-from pleura.common.orders import TrainOrder
+from pleura.common.orders import ModelSpec, PreprocSpec, RunPlan, TaskRef, TrainOrder
 from pleura.common.tensors import PackedInfo, write_packed
 
 Entropy = Callable[[int], bytes]
+_checked: set[tuple[TaskRef, ModelSpec, PreprocSpec]] = set()  # what passed in this process
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def train_round(
     plan = order.plan
     task = task_of(plan)
     model = task.build_model(plan.seed)
-    check_model(model, task.input_shape)
+    _check_once(plan, model, task.input_shape)
     base = read_arrays(base_model, order.base)
     load_arrays(model, base)
     dataset = task.build_dataset(cohort, cache_folder=cache_folder)
@@ -97,6 +98,18 @@ def train_round(
     )  # fmt: skip
     packed = write_packed(update_path, deltas(arrays_of(model), base))
     return TrainedRound(packed, steps, len(dataset.patients), nonfinite)
+
+
+def _check_once(plan: RunPlan, model: nn.Module, input_shape: Sequence[int]) -> None:
+    """Check the model rules; they depend on the specs and not on the weights.
+
+    Raises:
+        ModelRefused: a rule is broken, each time anew.
+    """
+    specs = (plan.task, plan.model, plan.preproc)
+    if specs not in _checked:
+        check_model(model, input_shape)
+        _checked.add(specs)
 
 
 def _plain(

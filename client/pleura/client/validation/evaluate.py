@@ -47,6 +47,7 @@ METRICS: Final[tuple[MetricName, ...]] = (
     "specificity_at_sensitivity",
 )
 FIXED_THRESHOLD: Final = 0.5
+DECIMALS: Final = 3  # of what leaves
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,11 @@ def bootstrap_seed(order: EvaluateOrder) -> int:
 
 
 def metrics_of(scores: Scores, spec: EvalSpec, seed: int) -> tuple[MetricValue, ...]:
-    """Return every metric with its 95 % interval, or the reason why it is withheld."""
+    """Return every metric with its 95 % interval, or the reason why it is withheld.
+
+    Values have three decimals: a proportion written out in full is a fraction from
+    which the exact numbers of patients of both classes can be read.
+    """
     labels = np.array(scores.labels, dtype=bool)
     values = np.array(scores.probabilities, dtype=np.float64)
     reason = reason_to_suppress(labels, scores.patients, spec.min_cell)
@@ -124,9 +129,9 @@ def metrics_of(scores: Scores, spec: EvalSpec, seed: int) -> tuple[MetricValue, 
     return tuple(
         MetricValue(
             name=name,
-            value=functions[name](labels, values),
-            low=intervals[name].low,
-            high=intervals[name].high,
+            value=round(functions[name](labels, values), DECIMALS),
+            low=round(intervals[name].low, DECIMALS),
+            high=round(intervals[name].high, DECIMALS),
             method="cluster_bootstrap",
         )
         for name in METRICS

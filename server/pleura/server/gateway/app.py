@@ -6,6 +6,7 @@ is no documentation page, no schema and no redirect.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,12 +23,14 @@ from pleura.common.clock import Clock
 from pleura.common.errors import PleuraError
 from pleura.common.ids import SiteId
 from pleura.common.keys import VerifyKey
+from pleura.server.bell import Bell
 from pleura.server.gateway.auth import Authenticator, signed_body
 from pleura.server.gateway.blobs import BlobRoutes
 from pleura.server.gateway.enrolment import EnrolmentRoute
 from pleura.server.gateway.fleet_proxy import HOLD_S, FleetProxy
 from pleura.server.gateway.refusals import refusal
 from pleura.server.gateway.routes import Match, find_route
+from pleura.server.gateway.seats import Seat
 from pleura.server.gateway.statements import LogReader, StatementRoutes
 from pleura.server.settings import ServerSettings
 from pleura.server.sites import Site, SiteRegistry
@@ -41,6 +44,7 @@ class GatewayParts:
     registry: SiteRegistry
     log: LogReader
     blobs: BlobStore
+    is_model: Callable[[str], bool]
     coordinator_key: VerifyKey
     clock: Clock
     is_stopping: Callable[[], bool] = lambda: False
@@ -52,17 +56,22 @@ class Gateway:
 
     def __init__(self, parts: GatewayParts) -> None:
         settings = parts.settings
+        self._seated: Counter[SiteId] = Counter()
         self._auth = Authenticator(parts.registry, parts.clock)
         self._enrolment = EnrolmentRoute(
             parts.registry, settings.federation_id, parts.coordinator_key, parts.clock
         )
-        self._blobs = BlobRoutes(parts.blobs, parts.registry, settings.max_blob_mb * 1024 * 1024)
+        self._blobs = BlobRoutes(
+            parts.blobs, parts.registry, parts.is_model, settings.max_blob_mb * 1024 * 1024
+        )
         self._statements = StatementRoutes(parts.log, parts.registry)
         self._fleet = FleetProxy(
             settings.superlink_port,
             parts.registry,
             parts.clock,
             parts.is_stopping,
+            orders=Bell(settings.orders_bell_file),
+            answers=Bell(settings.answers_bell_file),
             hold_s=parts.hold_s,
         )
 
@@ -72,10 +81,11 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        response = await self._answer(Request(scope, receive, send))
-        await response(scope, receive, send)
+        with Seat(self._seated) as seat:
+            response = await self._answer(Request(scope, receive, send), seat)
+            await response(scope, receive, send)
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request, seat: Seat) -> Response:
         stage = "route"
         site_id: SiteId | None = None
         try:
@@ -86,6 +96,7 @@ class Gateway:
                 return await self._enrolment.enrol(request)
             site = self._auth.site_of(request, target, match.route.states)
             site_id = site.site_id
+            seat.take(site_id)
             return await self._dispatch(match, request, site)
         except PleuraError as exc:
             return refusal(exc, stage, site=site_id)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator, Collection, Mapping
 from datetime import datetime
 from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
+from starlette.types import Scope
 
 from pleura.common.canonical import sha256_hex
 from pleura.common.clock import Clock
@@ -30,6 +32,7 @@ from pleura.server.errors import SiteUnreachable
 from pleura.server.sites import Site, SiteRegistry, SiteState
 
 BODY_SILENCE_S: Final = 30.0  # a body that stops this long is given up
+BODY_BYTES_PER_S: Final = 4096  # slower on the whole than this: given up too
 TOUCH_EVERY_S: Final = 10.0
 APPROVED_ONLY: Final = frozenset({SiteState.APPROVED})
 ANY_STATE: Final = frozenset(SiteState)
@@ -129,7 +132,7 @@ async def whole_body(request: Request, limit: int) -> bytes:
     """
     declared_length(request.headers, limit)
     body = bytearray()
-    async for piece in _pieces(request):
+    async for piece in _pieces(request, limit):
         body.extend(piece)
         if len(body) > limit:
             raise BlobTooLarge("request body")
@@ -149,7 +152,7 @@ async def streamed_body(request: Request, limit: int, piece_bytes: int) -> Async
     """
     declared_length(request.headers, limit)
     digest, size, buffer = hashlib.sha256(), 0, bytearray()
-    async for piece in _pieces(request):
+    async for piece in _pieces(request, limit):
         size += len(piece)
         if size > limit:
             raise BlobTooLarge("request body")
@@ -164,11 +167,25 @@ async def streamed_body(request: Request, limit: int, piece_bytes: int) -> Async
         yield bytes(buffer)
 
 
-async def _pieces(request: Request) -> AsyncIterator[bytes]:
+def query_of(scope: Scope) -> str:
+    """Return the query as it travelled and was signed.
+
+    `Request.url` is no source of it: that text begins with the Host header, which is
+    not signed and may hold a `?` of its own.
+    """
+    query: bytes = scope["query_string"]
+    return query.decode("latin-1")
+
+
+async def _pieces(request: Request, limit: int) -> AsyncIterator[bytes]:
+    """Yield the body as it comes; one byte now and then does not keep a connection."""
     stream = aiter(request.stream())
+    deadline = time.monotonic() + BODY_SILENCE_S + limit / BODY_BYTES_PER_S
     while True:
         try:
-            piece = await asyncio.wait_for(anext(stream), BODY_SILENCE_S)
+            left = min(BODY_SILENCE_S, deadline - time.monotonic())
+            async with asyncio.timeout(left):  # wait_for would make a task for each piece
+                piece = await anext(stream)
         except StopAsyncIteration:
             return
         except (TimeoutError, ClientDisconnect) as exc:

@@ -2,7 +2,7 @@
 
 A chunk enters the partial file only as far as it was covered by a signature; the
 blob appears only if all bytes have the digest that names it. A site reads what
-the coordinator publishes and what it sent itself, never another site's update.
+the coordinator made a model and what it sent itself, never another site's update.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
@@ -24,7 +24,7 @@ from pleura.common.blobs import BlobStore
 from pleura.common.errors import BlobMissing, BlobTooLarge, DigestMismatch, EnvelopeMalformed
 from pleura.common.ids import short
 from pleura.server.errors import UploadOffsetWrong
-from pleura.server.gateway.auth import signed_body, streamed_body
+from pleura.server.gateway.auth import query_of, signed_body, streamed_body
 from pleura.server.gateway.refusals import refusal
 from pleura.server.sites import Site, SiteRegistry
 
@@ -38,9 +38,16 @@ _UPLOAD: Final = re.compile(r"offset=([0-9]{1,18})&total=([0-9]{1,18})")
 class BlobRoutes:
     """HEAD, GET and PATCH of `/pleura/v1/blobs/{sha256}`."""
 
-    def __init__(self, store: BlobStore, registry: SiteRegistry, max_blob_bytes: int) -> None:
+    def __init__(
+        self,
+        store: BlobStore,
+        registry: SiteRegistry,
+        is_model: Callable[[str], bool],
+        max_blob_bytes: int,
+    ) -> None:
         self._store = store
         self._registry = registry
+        self._is_model = is_model
         self._max_blob_bytes = max_blob_bytes
         self._turns: dict[str, _Turn] = {}
 
@@ -64,7 +71,9 @@ class BlobRoutes:
             EnvelopeMalformed: the Range is not `bytes=n-`.
         """
         await signed_body(request, 0)
-        if not self._store.has(digest) or not self._registry.may_read(digest, site.site_id):
+        # asked by what it is, not by who sent it first: a site may send a model's bytes too
+        is_open = self._is_model(digest) or self._registry.has_sent(digest, site.site_id)
+        if not self._store.has(digest) or not is_open:
             raise BlobMissing("blob")
         size = self._store.size(digest)
         offset = _range_start(request.headers.get("range"))
@@ -87,7 +96,7 @@ class BlobRoutes:
             DigestMismatch: the chunk is not the signed one; nothing of it is kept.
             DiskFull: no room; what came before is kept.
         """
-        offset, total = _upload_range(request.url.query)
+        offset, total = _upload_range(query_of(request.scope))
         if total > self._max_blob_bytes:
             raise BlobTooLarge("blob")
         async with self._turn(digest):

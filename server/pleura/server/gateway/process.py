@@ -24,6 +24,7 @@ from pleura.server.gateway.fleet_proxy import HOLD_S
 from pleura.server.ledger.log import StatementLog
 from pleura.server.settings import ServerSettings
 from pleura.server.sites import SiteRegistry
+from pleura.server.store import RunStore
 from pleura.server.tls import renew_if_due
 
 STOP_S: Final = 1  # requests still running after this are cut
@@ -79,6 +80,7 @@ def build_server(
         registry=SiteRegistry(settings.sites_db_file, clock),
         log=StatementLog(settings.log_db_file),
         blobs=BlobStore(settings.blobs_dir),
+        is_model=RunStore(settings.runs_db_file).is_model,
         coordinator_key=load_key(settings.signing_key_file).public,
         clock=clock,
         is_stopping=is_stopping,

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from pleura.common.canonical import canonical_json
 from pleura.common.errors import EnvelopeMalformed
-from pleura.server.gateway.auth import signed_body
+from pleura.server.gateway.auth import query_of, signed_body
 from pleura.server.sites import Site, SiteRegistry
 
 MAX_ENTRIES: Final = 1000
@@ -54,7 +54,7 @@ class StatementRoutes:
             DigestMismatch: the body is not the signed one.
         """
         await signed_body(request, 0)
-        match = _FROM.fullmatch(request.url.query)
+        match = _FROM.fullmatch(query_of(request.scope))
         if match is None:
             raise EnvelopeMalformed("from")
         lines = log_lines(self._log, int(match.group(1)))
