@@ -204,6 +204,7 @@ class Federation:
     server: Watch
     sites: dict[str, Watch] = field(default_factory=dict)
     plans: int = 0
+    _states: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def root(self) -> Path:
@@ -239,13 +240,19 @@ class Federation:
         """Wait for the end of a run and return the event that says it."""
         return self.server.until(ENDS, run=run_id, timeout_s=timeout_s)
 
+    def state(self, run_id: str) -> dict[str, Any]:
+        """Return what `runs show --json` says of a run that has ended; asked once."""
+        if run_id not in self._states:
+            self._states[run_id] = self.local.run_state(run_id)
+        return self._states[run_id]
+
     def final_digest(self, run_id: str) -> str:
-        """Return the tensor digest of a run's last model."""
-        return str(self.local.run_state(run_id)["models"][-1]["tensor_digest"])
+        """Return the tensor digest of an ended run's last model."""
+        return str(self.state(run_id)["models"][-1]["tensor_digest"])
 
     def decisions(self, run_id: str, round_: int, kind: str = "train") -> dict[str, str]:
         """Return what was decided on each site's answer in the last attempt of a round."""
-        rounds = self.local.run_state(run_id)["rounds"]
+        rounds = self.state(run_id)["rounds"]
         record = [r for r in rounds if r["round"] == round_ and r["kind"] == kind][-1]
         return {a["site_id"]: a["decision"] for a in record["answers"]}
 

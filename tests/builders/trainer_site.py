@@ -44,7 +44,8 @@ class TrainerSite:
         **changes: Any,
     ) -> EvaluateOrder:  # fmt: skip
         """Return an order to evaluate the base model, issued at `now`, good for an hour."""
-        return EvaluateOrder.model_validate(self._fields(now) | {"split": split} | changes)
+        last = {"split": split, "round": self.plan.fed.rounds}
+        return EvaluateOrder.model_validate(self._fields(now) | last | changes)
 
     def signed(self, order: Order, key: SigningKey | None = None) -> bytes:
         """Return the coordinator's envelope of an order, or another key's."""

@@ -165,7 +165,7 @@ def evaluate_order(
     return EvaluateOrder(
         federation_id=plan.federation_id,
         run_id=plan.run_id,
-        round=1,
+        round=plan.fed.rounds,
         plan=plan,
         plan_hash=plan.digest,
         base=base,

@@ -91,6 +91,6 @@ def test_run_that_needs_the_absent_site_fails_by_name_and_keeps_its_model(
     run_id = running.begin(small((*PRESENT[:2], GHOST), min_sites=3, deadline_s=4))
     end = running.await_end(run_id)
     assert (end["event"], end["code"]) == ("run.failed", "REJ-QUORUM")
-    shown = running.local.run_state(run_id)
+    shown = running.state(run_id)
     assert [m["round"] for m in shown["models"]] == [0]
     running.local.check_alive()

@@ -23,6 +23,10 @@ class ProjectKeyInvalid(ConfigError):
     code, hint = "DEID-KEY", "A project key file holds one line: 64 hex digits and the version."
 
 
+class ProjectKeyExists(ConfigError):
+    code, hint = "DEID-KEY-EXISTS", "A key is never overwritten; use it, or name another file."
+
+
 class OutputNotSeparate(ConfigError):
     code, hint = "DEID-OUT", "Input, output and quarantine must be three separate folders."
 

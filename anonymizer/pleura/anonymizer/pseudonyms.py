@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
-from pleura.anonymizer.errors import ProjectKeyInvalid
+from pleura.anonymizer.errors import ProjectKeyExists, ProjectKeyInvalid
 from pleura.common.errors import KeyFileInsecure, KeyUnreadable
 from pleura.common.files import write_atomic
 
@@ -59,10 +59,10 @@ class ProjectKey:
         """Draw a new key from the system's generator and write it, mode 0600.
 
         Raises:
-            ProjectKeyInvalid: `path` exists; a key is never overwritten.
+            ProjectKeyExists: `path` exists; a key is never overwritten.
         """
         if path.exists():
-            raise ProjectKeyInvalid("the key file exists and is never overwritten")
+            raise ProjectKeyExists
         key = cls(os.urandom(_KEY_BYTES), version)
         line = b"pleura-project-key v%d %s\n" % (version, key._secret.hex().encode())
         write_atomic(path, line, mode=0o600)

@@ -43,6 +43,21 @@ def join(code: Annotated[str, typer.Argument(help="One-time code from the lead."
         sys.stdout.write(enrolled.key_id + "\n")
 
 
+@app.command("retire-keys")
+def retire_keys(
+    config: Config = Path("site.toml"),
+    yes: Annotated[bool, typer.Option("--yes", help="Set the keys aside for good.")] = False,
+) -> None:
+    """After a revocation: set this site's keys aside, so that `join` makes new ones."""
+    from pleura.client.enrol import retire_keys as retire
+
+    if not yes:
+        raise typer.BadParameter("this ends the site's membership; repeat with --yes")
+    with operator_errors():
+        retire(load_settings(config))
+    console().print("Keys set aside. Ask the lead for a new code: pleura client join CODE")
+
+
 @app.command()
 def run(config: Config = Path("site.toml")) -> None:
     """Run the site: trainer (no network), ingest, and agent, until stopped."""

@@ -184,6 +184,13 @@ class RoundRolledBack(Refused):
     )
 
 
+class EvaluationNotDue(Refused):
+    code, hint = (
+        "REJ-NOT-DUE",
+        "The plan has no evaluation after this round; ask for a plan that has.",
+    )
+
+
 class RoundBeyondPlan(Refused):
     code, hint = "REJ-ROUNDS", "The order is for a round the plan does not have."
 

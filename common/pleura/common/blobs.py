@@ -16,6 +16,7 @@ from typing import BinaryIO
 from pleura.common.errors import BlobMissing, BlobTooLarge, DigestMismatch
 from pleura.common.files import (
     atomic_writer,
+    free_bytes,
     fsync_file,
     fsync_folder,
     raise_if_disk_full,
@@ -47,6 +48,10 @@ class BlobStore:
         if not re.fullmatch(SHA256_PATTERN, digest):
             raise DigestMismatch("not a SHA-256")
         return self._root / digest[:2] / digest
+
+    def free(self) -> int:
+        """Return the free bytes of the store's volume."""
+        return free_bytes(self._root)
 
     def has(self, digest: str) -> bool:
         return self.path(digest).is_file()
@@ -181,5 +186,7 @@ class BlobStore:
 
     def _prepared(self, digest: str) -> Path:
         path = self.path(digest)
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            fsync_folder(self._root)  # a blob is as durable as the folder it lies in
         return path

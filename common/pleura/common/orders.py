@@ -187,6 +187,11 @@ class RunPlan(Spec):
         """T = rounds x local_steps: noisy steps of the whole run at one site."""
         return self.fed.rounds * self.train.local_steps
 
+    def is_evaluation_due(self, round_: int) -> bool:
+        """Say whether the model of a round is evaluated: the last, and every n-th if asked."""
+        every = self.evaluation.every_rounds
+        return round_ == self.fed.rounds or (every > 0 and round_ % every == 0 and round_ > 0)
+
     def weight_of(self, site: SiteId) -> Decimal:
         """Return the unnormalised aggregation weight of a training site."""
         return self.fed.weights[site] if self.fed.weighting == "plan" else Decimal(1)

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from pleura.common.cli import console, operator_errors
 from pleura.common.clock import SystemClock, to_rfc3339
@@ -105,7 +105,14 @@ def list_runs(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False
         if as_json:
             _print_json(rows)
             return
-        table = Table("run", "task", "state", "round", "code", "created")
+        table = Table(
+            Column("run", no_wrap=True, overflow="fold"),
+            "task",
+            "state",
+            "round",
+            "code",
+            "created",
+        )
         for row in rows:
             done = f"{row['round']}/{row['rounds']}"
             cells = (row["run_id"], row["task"], row["state"], done, row["code"], row["created_at"])

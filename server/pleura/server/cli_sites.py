@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from pleura.common.cli import console, operator_errors
 from pleura.common.clock import SystemClock, to_rfc3339
@@ -62,7 +62,12 @@ def list_sites(
         if as_json:
             sys.stdout.write(json.dumps(rows, indent=2) + "\n")
             return
-        table = Table("site", "state", "key", "node", "last seen")
+        table = Table(
+            *(
+                Column(name, overflow="fold")
+                for name in ("site", "state", "key", "node", "last seen")
+            )
+        )
         for row in rows:
             table.add_row(
                 row["site_id"],

@@ -110,7 +110,10 @@ class SiteStateWrong(DataFault):
 
 
 class EnrolmentKeyTaken(Refused):
-    code, hint = "REJ-KEY-TAKEN", "This key is in use or was revoked; join again with new keys."
+    code, hint = "REJ-KEY-TAKEN", (
+        "This key is in use or was revoked: pleura client retire-keys --yes, then join with a new"
+        " code."
+    )
 
 
 class TooManyRequests(Refused):

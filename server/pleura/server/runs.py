@@ -148,5 +148,4 @@ def kind_of(order: Order) -> RoundKind:
 
 def is_evaluation_due(plan: RunPlan, round_: int) -> bool:
     """Say whether the model of `round_` is evaluated: the last, and every n-th if asked."""
-    every = plan.evaluation.every_rounds
-    return round_ == plan.fed.rounds or (every > 0 and round_ % every == 0)
+    return plan.is_evaluation_due(round_)

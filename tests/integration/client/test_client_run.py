@@ -192,6 +192,18 @@ def test_join_with_a_wrong_code_says_what_to_do(scene: Scene) -> None:
     assert "what to do" in done.stderr
 
 
+def test_retired_keys_are_set_aside_only_with_yes(scene: Scene) -> None:
+    kept = scene.site.settings.site_key_file
+    before = load_key(kept).public
+    asked = CliRunner().invoke(app, ["retire-keys", "--config", scene.config])
+    assert asked.exit_code == ExitCode.USAGE
+    assert load_key(kept).public == before
+    done = CliRunner().invoke(app, ["retire-keys", "--config", scene.config, "--yes"])
+    assert done.exit_code == ExitCode.OK
+    assert not kept.exists()
+    assert load_key(kept.with_name("site.key.retired0")).public == before
+
+
 def test_status_is_data_on_standard_output(scene: Scene) -> None:
     done = CliRunner().invoke(app, ["status", "--json", "--config", scene.config])
     assert done.exit_code == 0

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from pleura.client.agent.channel import Channel, UploadState, blob_target
+from pleura.client.errors import CoordinatorUnreachable
 from pleura.common.blobs import BlobStore
 from pleura.common.canonical import sha256_hex
 from pleura.common.errors import BlobMissing, BlobTooLarge, DigestMismatch
+from pleura.server.gateway import blobs
 from tests.builders.coordinator import RunningGateway, running_gateway
 
 CHUNK = 200_000
@@ -149,6 +151,18 @@ def test_chunk_longer_than_its_total_is_refused(gateway: RunningGateway, channel
     response = channel._client.patch(target, content=body, headers=headers)
     assert response.status_code == 413
     assert channel.blob_state(digest) == UploadState(0, False)
+
+
+def test_uploads_leave_the_coordinators_reserve_of_the_volume_alone(
+    channel: Channel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, digest = blob_file(tmp_path, 1000)
+    with monkeypatch.context() as full:
+        full.setattr(blobs, "RESERVE_BYTES", 2**62)
+        with pytest.raises(CoordinatorUnreachable, match="507"):
+            channel.upload_chunk(digest, file, 0)
+    assert channel.blob_state(digest) == UploadState(0, False)
+    assert upload(channel, digest, file).is_complete
 
 
 def test_another_sites_update_cannot_be_read(

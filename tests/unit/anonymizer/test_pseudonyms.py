@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pleura.anonymizer.errors import ProjectKeyInvalid
+from pleura.anonymizer.errors import ProjectKeyExists, ProjectKeyInvalid
 from pleura.anonymizer.pseudonyms import ProjectKey, patient_value
 from pleura.common.errors import KeyFileInsecure, KeyUnreadable
 from tests.builders.identified import project_key
@@ -79,7 +79,7 @@ def test_a_created_key_loads_again_and_is_private(tmp_path: Path) -> None:
 def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "project.key"
     ProjectKey.create(path)
-    with pytest.raises(ProjectKeyInvalid):
+    with pytest.raises(ProjectKeyExists):
         ProjectKey.create(path)
 
 

@@ -14,6 +14,7 @@ from pleura.client.errors import (
     AttemptsExhausted,
     BaseChanged,
     CohortTooSmall,
+    EvaluationNotDue,
     NonPrivateRefused,
     OrderConflict,
     OrderExpired,
@@ -98,6 +99,16 @@ def test_an_order_that_keeps_every_rule_is_allowed() -> None:
     check(evaluate_order(plan, BASE, split="external"), by=rules("coast"))
 
 
+def not_due(round_: int, every: int = 2) -> Order:
+    plan = run_plan(evaluation={"every_rounds": every})
+    return evaluate_order(plan, BASE).model_copy(update={"round": round_})
+
+
+def test_an_evaluation_is_done_in_the_rounds_of_the_plan() -> None:
+    for round_ in (2, 4, 5):
+        check(not_due(round_))
+
+
 REFUSALS: list[tuple[str, type[PleuraError], Callable[[], None]]] = [
     ("another federation", WrongFederation, lambda: check(order(), by=rules(federation="hearts"))),
     ("a site not in the plan", WrongFederation, lambda: check(order(), by=rules("south"))),
@@ -132,6 +143,12 @@ REFUSALS: list[tuple[str, type[PleuraError], Callable[[], None]]] = [
         RoleRefused,
         lambda: check(evaluate_order(run_plan(external_sites=("coast",)), BASE), by=rules("coast")),
     ),
+    (
+        "an evaluation the plan does not have",
+        EvaluationNotDue,
+        lambda: check(not_due(1)),
+    ),
+    ("an evaluation of the initial model", EvaluationNotDue, lambda: check(not_due(0))),
     ("a round the plan has not", RoundBeyondPlan, lambda: check(order(number=6))),
     (
         "a changed plan",

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load_file
 
+from pleura.common import blobs
 from pleura.common.blobs import BlobStore
 from pleura.common.canonical import sha256_hex
 from pleura.common.errors import (
@@ -288,3 +289,13 @@ def test_names_with_a_line_break_are_refused(store: BlobStore) -> None:
         store.path(DIGEST + "\n")
     with pytest.raises(TensorsRejected):
         TensorSchema.checked([TensorSpec("weight\n", "<f4", (1,))])
+
+
+def test_the_folder_of_a_blob_is_durable_before_the_blob_is_in_it(
+    store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(blobs, "fsync_folder", synced.append)
+    store.append_partial(DIGEST, 0, [DATA], len(DATA))
+    store.finish_partial(DIGEST)
+    assert synced == [tmp_path / "sha256", tmp_path / "sha256" / DIGEST[:2]]

@@ -19,7 +19,7 @@ from pleura.client.errors import ArchiveDamaged
 from pleura.client.trainer.policy import OpenedOrder, RunHistory, TakenOrder, split_of_order
 from pleura.common.canonical import canonical_json, parse_json
 from pleura.common.errors import EnvelopeMalformed
-from pleura.common.files import ensure_private_folder, sweep_parts, write_atomic
+from pleura.common.files import ensure_private_folder, fsync_folder, sweep_parts, write_atomic
 from pleura.common.ids import RunId, Sha256Field, short
 from pleura.common.orders import BlobRef
 
@@ -97,7 +97,7 @@ class Archive:
             base_digest=order.base.tensor_digest,
             taken_at=now,
         )
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._make(folder)
         write_atomic(path, canonical_json(record.model_dump(mode="json")))
         return now
 
@@ -137,9 +137,16 @@ class Archive:
             blob_size=blob.size_bytes if blob else 0,
         )
         folder = self.folder(opened)
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._make(folder)
         write_atomic(folder / _ANSWER, canonical_json(record.model_dump(mode="json")))
         return StoredAnswer(envelope, record.blob_sha256, record.blob_size)
+
+    def _make(self, folder: Path) -> None:
+        """Make an order's folder durable: what is written into it counts as kept."""
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            fsync_folder(folder.parent)
+            fsync_folder(self._root)
 
     def drop_old_updates(self, now: datetime) -> int:
         """Delete update files of answers taken more than 30 days ago; return how many.

@@ -17,6 +17,7 @@ from pleura.client.errors import (
     AttemptsExhausted,
     BaseChanged,
     CohortTooSmall,
+    EvaluationNotDue,
     NonPrivateRefused,
     OrderConflict,
     OrderExpired,
@@ -122,7 +123,8 @@ def check_order(
         PlanChanged: the run began here with another plan.
         TaskNotAllowed, NonPrivateRefused, PrivacyCapExceeded, AttemptsExhausted: site policy.
         RoleRefused: training and external validation are separate roles of a plan.
-        RoundBeyondPlan, RoundRolledBack, BaseChanged, OrderConflict: out of sequence.
+        RoundBeyondPlan, EvaluationNotDue, RoundRolledBack, BaseChanged, OrderConflict: out
+            of sequence.
     """
     order = opened.order
     _check_membership(order, rules)
@@ -187,6 +189,8 @@ def _check_sequence(opened: OpenedOrder, history: RunHistory) -> None:
         raise PlanChanged(f"round {order.round}")
     if order.round > order.plan.fed.rounds:
         raise RoundBeyondPlan(f"round {order.round} of {order.plan.fed.rounds}")
+    if isinstance(order, EvaluateOrder) and not order.plan.is_evaluation_due(order.round):
+        raise EvaluationNotDue(f"round {order.round}")  # each answer tells of the patients
     if isinstance(order, TrainOrder) and order.round < history.last_answered_round:
         raise RoundRolledBack(f"round {order.round} after {history.last_answered_round}")
     for taken in _same_round(opened, history):

@@ -21,7 +21,13 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from pleura.common import events
 from pleura.common.blobs import BlobStore
-from pleura.common.errors import BlobMissing, BlobTooLarge, DigestMismatch, EnvelopeMalformed
+from pleura.common.errors import (
+    BlobMissing,
+    BlobTooLarge,
+    DigestMismatch,
+    DiskFull,
+    EnvelopeMalformed,
+)
 from pleura.common.ids import short
 from pleura.server.errors import UploadOffsetWrong
 from pleura.server.gateway.auth import query_of, signed_body, streamed_body
@@ -31,6 +37,7 @@ from pleura.server.sites import Site, SiteRegistry
 MAX_CHUNK_BYTES: Final = 64 * 1024 * 1024
 PIECE_BYTES: Final = 4 * 1024 * 1024  # held in memory for each upload that is running
 READ_BYTES: Final = 1024 * 1024
+RESERVE_BYTES: Final = 512 * 1024 * 1024  # kept free for runs and log, whatever sites send
 _RANGE: Final = re.compile(r"bytes=([0-9]{1,18})-")
 _UPLOAD: Final = re.compile(r"offset=([0-9]{1,18})&total=([0-9]{1,18})")
 
@@ -94,7 +101,7 @@ class BlobRoutes:
             BlobTooLarge: the blob or the chunk is larger than allowed.
             EnvelopeMalformed: offset or total is missing or contradicts the body.
             DigestMismatch: the chunk is not the signed one; nothing of it is kept.
-            DiskFull: no room; what came before is kept.
+            DiskFull: no room but the coordinator's reserve; what came before is kept.
         """
         offset, total = _upload_range(query_of(request.scope))
         if total > self._max_blob_bytes:
@@ -107,6 +114,8 @@ class BlobRoutes:
             if here != offset:
                 error, extra = UploadOffsetWrong(), {"Upload-Offset": str(here)}
                 return refusal(error, "blob", site=site.site_id, status=409, headers=extra)
+            if self._store.free() - (total - offset) < RESERVE_BYTES:
+                raise DiskFull("uploads")
             started = time.monotonic()
             size = await self._append(request, digest, offset, total)
             if size < total:
