@@ -36,9 +36,9 @@ def run(root: Path, seeds: Sequence[int], out: Path, rounds: int = 20) -> list[s
     sites = write_hospitals(root / "pacs")
     lines: list[str] = []
     with consortium(root / "federation", sites, TASK) as running:
-        test = {s: running.cohort(s, TASK, "test", 0) for s in TRAINING}
-        test[EXTERNAL] = running.cohort(EXTERNAL, TASK, "external", 0)
-        train = {s: running.cohort(s, TASK, "train", 0) for s in TRAINING}
+        test = {s: running.cohort(s, TASK, "test") for s in TRAINING}
+        test[EXTERNAL] = running.cohort(EXTERNAL, TASK, "external")
+        train = {s: running.cohort(s, TASK, "train") for s in TRAINING}
         matched = _matched(running, test["nih"])
         for seed in seeds:
             text = cxr_plan(TRAINING, (EXTERNAL,), seed=seed, rounds=rounds)

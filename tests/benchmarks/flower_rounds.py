@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,8 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pleura.client.demo.federation import _free_port
 from tests.benchmarks.process_memory import PeakMemory
+from tests.builders.coordinator import free_port
 
 SITES = 3
 LIMIT_S = 1800.0
@@ -62,7 +63,7 @@ class FlowerBench:
     def __init__(self, root: Path, tls: Tls) -> None:
         self.root, self.tls = root / "flower", tls
         self.root.mkdir(mode=0o700)
-        self.port = _free_port()
+        self.port = free_port()
         self.memory = PeakMemory()
         self._processes: list[subprocess.Popen[bytes]] = []
         self._env = {
@@ -92,10 +93,11 @@ class FlowerBench:
             "--ssl-keyfile", str(self.tls.key), "--database", str(self.root / "flower.db"),
             "--disable-runtime-dependency-installation",
         )  # fmt: skip
+        self._await_port()
         for number in range(SITES):
             self._start(
                 f"node-{number}", "flower-supernode", "--superlink", f"127.0.0.1:{self.port}",
-                "--root-certificates", str(self.tls.ca), "--port", str(_free_port()),
+                "--root-certificates", str(self.tls.ca), "--port", str(free_port()),
             )  # fmt: skip
 
     def run(
@@ -126,6 +128,18 @@ class FlowerBench:
             time.sleep(0.5)
             self.memory.look(self._processes[0].pid)
         return json.loads(out.read_text())[warm_up:], self.memory.taken()
+
+    def _await_port(self) -> None:
+        deadline = time.monotonic() + 120.0
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1.0).close()
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+            else:
+                return
 
     def _submit(self, order: Path) -> None:
         words = [

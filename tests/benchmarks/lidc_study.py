@@ -56,8 +56,8 @@ def run(root: Path, options: Options, makers: Sequence[str] = MAKERS) -> list[st
     sites = write_makers(root / "pacs", makers, options.limit)
     lines: list[str] = []
     with consortium(root / "federation", sites, TASK) as running:
-        test = {m: running.cohort(m, TASK, "test", 0) for m in makers}
-        train = {m: running.cohort(m, TASK, "train", 0) for m in makers}
+        test = {m: running.cohort(m, TASK, "test") for m in makers}
+        train = {m: running.cohort(m, TASK, "train") for m in makers}
         nodules = _nodules(running)
         scratch = ensure_private_folder(root / "offline")
         for seed in options.seeds:

@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pleura.client.data.cohort import Cohort, Split
+from pleura.client.data.splits import SPLIT_SEED
 from pleura.client.demo.federation import EventTail, LocalFederation, SitePlan
+from pleura.client.errors import CatalogMissing
 from pleura.client.ingest.catalog import Catalog
 from pleura.client.ingest.vault import open_pseudonym_key
 from pleura.client.settings import load_settings as load_site_settings
@@ -32,7 +34,6 @@ from tests.builders.research_images import BridgeSummary
 INGEST_LIMIT_S = 3600.0
 QUIET_LIMIT_S = 1500.0
 LOOK_S = 0.5
-SETTLED = frozenset({"object.accepted", "object.quarantined"})
 ENDS = frozenset({"run.finished", "run.failed", "run.stopped"})
 
 
@@ -91,11 +92,11 @@ class Consortium:
         settings = load_server_settings(self.local.server_config)
         return BlobStore(settings.blobs_dir).path(ref.blob_sha256)
 
-    def cohort(self, site_id: str, task: TaskName, split: Split, seed: int) -> Cohort:
+    def cohort(self, site_id: str, task: TaskName, split: Split) -> Cohort:
         """Return a split as the site's own trainer would select it from its store."""
         settings = load_site_settings(self.local.site_config(site_id))
         with Catalog(settings.catalog_file, read_only=True) as catalog:
-            return catalog.cohort(task, split, seed=seed, store=settings.store_dir)
+            return catalog.cohort(task, split, seed=SPLIT_SEED, store=settings.store_dir)
 
     def sources(self, site: ResearchSite) -> dict[str, Path]:
         """Return the research file behind each study pseudonym of a site."""
@@ -134,28 +135,39 @@ def say(text: str) -> None:
 
 
 def _take_in(local: LocalFederation, sites: Sequence[ResearchSite]) -> dict[str, int]:
-    tails = {site.site_id: local.site_events(site.site_id) for site in sites}
-    expected = {site.site_id: site.summary.files for site in sites}
-    done = dict.fromkeys(expected, 0)
-    quarantined = dict.fromkeys(expected, 0)
+    """Wait until every object is in a catalog or in quarantine; return the latter's count.
+
+    `object.accepted` comes before the catalog's row, so the catalogs are asked.
+    """
+    expected = sum(site.summary.files for site in sites)
     started = told = time.monotonic()
-    while any(done[name] < expected[name] for name in expected):
+    while True:
         local.check_alive()
-        for name, tail in tails.items():
-            for event in tail.new():
-                if event["event"] in SETTLED:
-                    done[name] += 1
-                    quarantined[name] += event["event"] == "object.quarantined"
+        counts = {site.site_id: _counts(local, site.site_id) for site in sites}
+        done = sum(stored + refused for stored, refused in counts.values())
         now = time.monotonic()
+        if done >= expected:
+            break
         if now - started > INGEST_LIMIT_S:
             raise RuntimeError(f"de-identification did not finish: {done} of {expected}")
         if now - told > 30:
             told = now
-            say(f"de-identified {sum(done.values())} of {sum(expected.values())}")
+            say(f"de-identified {done} of {expected}")
         time.sleep(LOOK_S)
-    seconds = time.monotonic() - started
-    say(f"de-identified {sum(done.values())} objects in {seconds:.0f} s, quarantined {quarantined}")
+    quarantined = {site_id: refused for site_id, (_, refused) in counts.items()}
+    say(f"de-identified {done} objects in {now - started:.0f} s, quarantined {quarantined}")
     return quarantined
+
+
+def _counts(local: LocalFederation, site_id: str) -> tuple[int, int]:
+    """Return how many objects a site has in its catalog, and in quarantine."""
+    settings = load_site_settings(local.site_config(site_id))
+    try:
+        with Catalog(settings.catalog_file, read_only=True) as catalog:
+            counts = catalog.counts()
+    except CatalogMissing:
+        return 0, 0
+    return counts.instances, sum(counts.quarantined.values())
 
 
 def _follow(local: LocalFederation, tail: EventTail, run_id: str, name: str) -> None:

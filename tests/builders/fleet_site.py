@@ -52,6 +52,8 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from pleura.common.clock import SystemClock
 from pleura.common.enrolment import EnrolmentRequest, InviteCode
 from pleura.common.ids import SiteId
+from pleura.common.results import UpdateStatement
+from pleura.common.statements import open_statement, predicate_type, statement_kind
 from pleura.server.sites import SiteRegistry
 from tests.builders.federation import SiteStub, key_of
 
@@ -146,7 +148,9 @@ class FleetSite:
         assert isinstance(message, Message)
         message.metadata.__dict__["_message_id"] = meta.message_id
         envelope = message.content["pleura"]["envelope"]
-        answer = ConfigRecord({"envelope": self.stub.answer(envelope), "wire": 1})
+        signed = self.stub.answer(envelope)
+        self._note_upload(signed)
+        answer = ConfigRecord({"envelope": signed, "wire": 1})
         reply = Message(RecordDict({"pleura": answer}), reply_to=message)
         with no_object_id_recompute():
             reply.metadata.__dict__["_message_id"] = reply.object_id
@@ -165,6 +169,13 @@ class FleetSite:
                 ),
                 object_ids_to_push=set(pushed.objects_to_push),
             )
+
+    def _note_upload(self, signed: bytes) -> None:
+        """Record what the gateway would have recorded when the update came through it."""
+        key = key_of(self.stub.site_id).public
+        if statement_kind(signed, {key.key_id: key}) == predicate_type(UpdateStatement):
+            update = open_statement(signed, {key.key_id: key}, UpdateStatement).predicate.update
+            self._registry.record_upload(update.blob_sha256, SiteId(self.stub.site_id))
 
 
 def enrol(registry: SiteRegistry, site: FleetSite) -> None:

@@ -12,13 +12,16 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
+
 ENCODINGS = ("utf-8", "latin-1", "utf-16-le", "iso2022_jp", "euc_kr")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]{16,}={0,2}")
+_KEY = 6  # bytes a pattern is looked up by
 _DEPTH = 2  # an envelope in JSON in an envelope
 
 
 class Planted:
-    """The values of all sites as byte patterns."""
+    """The values of all sites as byte patterns, found in one pass over the data."""
 
     def __init__(self, values: Iterable[str]) -> None:
         self.patterns: dict[bytes, str] = {}
@@ -29,15 +32,34 @@ class Planted:
                         self.patterns[spelling.encode(encoding)] = value
                     except UnicodeEncodeError:
                         continue
+        self._short = [p for p in self.patterns if len(p) < _KEY]
+        self._by_key: dict[int, list[bytes]] = {}
+        for pattern in self.patterns:
+            if len(pattern) >= _KEY:
+                key = int.from_bytes(pattern[:_KEY], "big")
+                self._by_key.setdefault(key, []).append(pattern)
+        self._keys = np.array(sorted(self._by_key), dtype=np.uint64)
+        self._starts = np.zeros(1 << 24, dtype=bool)
+        self._starts[(self._keys >> np.uint64(8 * (_KEY - 3))).astype(np.int64)] = True
 
     def found_in(self, data: bytes) -> set[str]:
         """Return the values that `data` holds."""
-        return {
-            value
-            for layer in _layers(data, _DEPTH)
-            for pattern, value in self.patterns.items()
-            if pattern in layer
-        }
+        return {value for layer in _layers(data, _DEPTH) for value in self._found(layer)}
+
+    def _found(self, data: bytes) -> Iterator[str]:
+        yield from (self.patterns[p] for p in self._short if p in data)
+        if len(data) < _KEY:
+            return
+        wide = np.frombuffer(data, dtype=np.uint8).astype(np.int64)
+        three = wide[:-2] << 16 | wide[1:-1] << 8 | wide[2:]
+        places = np.flatnonzero(self._starts[three[: len(data) - _KEY + 1]])
+        keys = np.zeros(len(places), dtype=np.uint64)
+        for offset in range(_KEY):
+            keys = keys << np.uint64(8) | wide[places + offset].astype(np.uint64)
+        for place in places[np.isin(keys, self._keys)].tolist():
+            for pattern in self._by_key[int.from_bytes(data[place : place + _KEY], "big")]:
+                if data.startswith(pattern, place):
+                    yield self.patterns[pattern]
 
     def found_below(self, files: Iterable[Path]) -> Mapping[Path, set[str]]:
         """Return the values each file holds, in its content or its name; only files with some."""

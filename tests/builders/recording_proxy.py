@@ -62,14 +62,17 @@ class RecordingProxy:
             threading.Thread(target=self._serve, args=(raw,), daemon=True).start()
 
     def _serve(self, raw: socket.socket) -> None:
-        record = bytearray()
+        record, opened = bytearray(), [raw]
         try:
             site = self._inside.wrap_socket(raw, server_side=True)
+            opened.append(site)
             plain = socket.create_connection(("127.0.0.1", self._gateway_port), timeout=10)
+            opened.append(plain)
             plain.settimeout(None)
             gateway = self._outside.wrap_socket(plain, server_hostname="127.0.0.1")
         except OSError:
-            _cut(raw)
+            for connection in opened:
+                _cut(connection)
             return
         with self._lock:
             self._sent.append(record)

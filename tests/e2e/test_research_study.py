@@ -6,7 +6,9 @@ mean something are `python -m tests.benchmarks.studies`.
 
 from __future__ import annotations
 
+import csv
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,8 @@ import pytest
 from pleura.client.data.preprocess import prepare
 from pleura.client.tasks.registry import task_of
 from pleura.server.reports.study import StudyResult
-from tests.benchmarks.lidc_study import TASK, write_makers
+from tests.benchmarks.lidc_study import TASK, matched_pairs, write_makers
+from tests.benchmarks.offline import Case
 from tests.benchmarks.study_plans import lidc_plan
 from tests.benchmarks.study_runs import Consortium, consortium
 from tests.benchmarks.study_tables import site_lines
@@ -62,7 +65,7 @@ def test_real_images_go_from_dicom_to_one_line_a_site(study: Finished) -> None:
 def test_site_trains_on_the_grey_values_of_the_research_files(study: Finished) -> None:
     site = study.running.sites[0]
     sources = study.running.sources(site)
-    cohort = study.running.cohort(site.site_id, TASK, "train", study.result.plan.seed)
+    cohort = study.running.cohort(site.site_id, TASK, "train")
     assert len(cohort.samples) > 0
     assert task_of(study.result.plan).input_shape == (8, 48, 48)
     for sample in cohort.samples[:3]:
@@ -89,3 +92,18 @@ def test_no_planted_identifier_reaches_coordinator_or_report(study: Finished) ->
         for value in long_values:
             assert value not in shown
             assert value not in page
+
+
+def test_size_matched_pairs_are_those_of_the_published_protocol() -> None:
+    with (shared_data("lidc_nodules") / "metadata.csv").open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["malignant"]]
+    cases = [Case(r["site"], r["patient_id"], r["file"], r["malignant"] == "1", 0.5) for r in rows]
+    pairs = matched_pairs(cases, {r["file"]: (float(r["diameter_mm"]), r["file"]) for r in rows})
+    assert Counter(malignant.site for malignant, _ in pairs) == {
+        "ge": 77,
+        "siemens": 30,
+        "philips": 12,
+        "toshiba": 8,
+    }
+    assert all(m.patient != b.patient and m.label and not b.label for m, b in pairs)
+    assert len({b.key for _, b in pairs}) == len(pairs)

@@ -187,7 +187,7 @@ class RoundRolledBack(Refused):
 class EvaluationNotDue(Refused):
     code, hint = (
         "REJ-NOT-DUE",
-        "The plan has no evaluation after this round; ask for a plan that has.",
+        "The plan has no evaluation after this round; the lead must plan it.",
     )
 
 
@@ -288,4 +288,11 @@ class SocketUnusable(HostFault):
     code, hint = (
         "HOST-SOCKET",
         "The trainer's socket cannot be made; choose a shorter state_dir on a local volume.",
+    )
+
+
+class EpsilonUnderstated(Refused):
+    code, hint = (
+        "REJ-EPSILON",
+        ("The plan states less epsilon than its noise gives; let the coordinator solve sigma."),
     )

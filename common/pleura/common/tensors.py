@@ -15,6 +15,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import mmap
+import os
 import re
 import struct
 from collections.abc import Iterator, Mapping
@@ -281,7 +283,16 @@ class PackedReader:
         spec, offset = self._offsets[name]
         if spec.size_bytes == 0:
             return np.zeros(spec.shape, spec.dtype)
-        return np.memmap(self.path, spec.dtype, "r", offset, spec.shape)
+        start = offset - offset % mmap.ALLOCATIONGRANULARITY
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:  # one map a tensor gives back what was read; np.memmap is far slower
+            data = mmap.mmap(
+                descriptor, offset - start + spec.size_bytes, offset=start, access=mmap.ACCESS_READ
+            )
+        finally:
+            os.close(descriptor)
+        count = math.prod(spec.shape)
+        return np.frombuffer(data, spec.dtype, count, offset - start).reshape(spec.shape)
 
     def tensors(self) -> Iterator[tuple[TensorSpec, Array]]:
         """Yield every tensor in canonical order."""

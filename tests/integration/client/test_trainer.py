@@ -302,12 +302,28 @@ def test_a_second_attempt_at_a_paid_round_sends_the_same_update_and_is_free(root
     assert two.dp.epsilon_run == one.dp.epsilon_run
 
 
-def test_a_plan_that_does_not_fit_the_budget_is_refused_before_training(root: Path) -> None:
+def test_a_second_run_that_does_not_fit_the_budget_is_refused_before_training(root: Path) -> None:
+    site = trainer_site(root, privacy={**DP, "sigma": Decimal("1.5"), "n_ref": 6}, train=DP_TRAIN)
+    earlier = site.plan.model_copy(update={"run_id": "run-0"})
+    budget = SiteBudget(site.settings.trainer_dir, site.settings.policy)
+    cost = budget.reserve(
+        site.train_order(run_id="run-0", plan=earlier, plan_hash=earlier.digest)
+    ).epsilon_run
+    budget.close()
+    assert 2 < cost <= 8
+    with running_trainer(site.settings) as link:
+        outcome = answered(link, site.signed(site.train_order()), site.base_file)
+    assert opened(site, outcome, RefusalStatement).code == "REJ-BUDGET"
+
+
+def test_a_plan_whose_noise_costs_more_than_it_states_is_refused_before_training(
+    root: Path,
+) -> None:
     costly = {**DP, "sigma": Decimal("0.4"), "n_ref": 6}
     site = trainer_site(root, privacy=costly, train={**DP_TRAIN, "local_steps": 500})
     with running_trainer(site.settings) as link:
         outcome = answered(link, site.signed(site.train_order()), site.base_file)
-    assert opened(site, outcome, RefusalStatement).code == "REJ-BUDGET"
+    assert opened(site, outcome, RefusalStatement).code == "REJ-EPSILON"
 
 
 def test_a_private_round_that_was_killed_too_often_is_refused(root: Path) -> None:

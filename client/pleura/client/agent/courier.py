@@ -27,7 +27,7 @@ from pleura.common.clock import Clock
 from pleura.common.errors import EnvelopeMalformed, Unreachable
 
 BACKOFF_FIRST_S: Final = 0.2
-BACKOFF_MAX_S: Final = 30.0
+BACKOFF_MAX_S: Final = 5.0  # an outage costs little more than itself
 T = TypeVar("T")
 
 
@@ -38,7 +38,7 @@ class Trainer(Protocol):
 
 
 class Backoff:
-    """Waiting times 0.2 s..30 s, doubled, with full jitter."""
+    """Waiting times 0.2 s..5 s, doubled, with full jitter."""
 
     def __init__(self, draw: Callable[[], float] = random.random) -> None:
         self._draw, self._limit_s = draw, BACKOFF_FIRST_S

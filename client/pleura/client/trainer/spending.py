@@ -13,11 +13,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
+from pleura.client.errors import EpsilonUnderstated
 from pleura.client.privacy.budget import BudgetLedger, Reservation
 from pleura.client.settings import PolicySection
 from pleura.client.trainer.identity import load_or_create_secret
 from pleura.common.orders import TrainOrder
-from pleura.common.privacy.accounting import Mechanism
+from pleura.common.privacy.accounting import Mechanism, epsilon
 from pleura.common.results import DpReport
 
 COHORT: Final = "cohort-1"  # one site-wide cohort: every run charges everyone
@@ -55,10 +56,13 @@ class SiteBudget:
         """Charge one attempt at a round.
 
         Raises:
-            BudgetExceeded, BudgetTermsDiffer, RoundOvercharged, UpdateAlreadySpent,
-            AccountingFailed, BudgetDamaged, DiskFull: nothing may be trained.
+            EpsilonUnderstated, BudgetExceeded, BudgetTermsDiffer, RoundOvercharged,
+            UpdateAlreadySpent, AccountingFailed, BudgetDamaged, DiskFull: nothing may be trained.
         """
         plan = order.plan
+        whole_run = _mechanism(order, plan.total_steps)
+        if epsilon((whole_run,), plan.privacy.delta) > plan.privacy.epsilon:
+            raise EpsilonUnderstated("the plan's noise costs more than the epsilon it states")
         return self._ledger.reserve(
             order.run_id,
             order.plan_hash,
@@ -69,7 +73,7 @@ class SiteBudget:
             cohort=COHORT,
             delta=self._policy.delta,
             cap=self._policy.epsilon_cap,
-            plan_total=_mechanism(order, plan.total_steps),
+            plan_total=whole_run,
         )
 
     def spent(self, reservation: Reservation, blob_sha256: str) -> None:

@@ -15,6 +15,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from pleura.client.data.cohort import Cohort
+from pleura.client.data.splits import SPLIT_SEED
 from pleura.client.errors import ArchiveDamaged
 from pleura.client.ingest.catalog import Catalog
 from pleura.client.privacy.gate import check_gate
@@ -110,7 +111,7 @@ class SiteWork:
             cohort = catalog.cohort(
                 order.plan.task.name,
                 split_of_order(order),
-                seed=order.plan.seed,
+                seed=SPLIT_SEED,
                 store=self._settings.store_dir,
             )
         if isinstance(order, TrainOrder):
