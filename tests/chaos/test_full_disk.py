@@ -103,26 +103,3 @@ def test_full_volume_of_a_site_is_named_and_the_study_ends_with_the_same_model(
     assert running.final_digest(run_id) == digest
     for round_ in range(1, PLAN.rounds + 1):
         assert running.decisions(run_id, round_) == dict.fromkeys(SITES, "admitted")
-
-
-def test_full_blob_volume_of_the_coordinator_is_named_and_nothing_is_lost(
-    running: Federation, digest: str
-) -> None:
-    blobs = running.local.server_state / "blobs"
-    before = {path: path.read_bytes() for path in blobs.rglob("*") if path.is_file()}
-    running.local.stop_one("server")
-    blobs.rename(blobs.with_name("blobs-before"))
-    with small_volume(blobs, 4):
-        for path, data in before.items():
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            path.write_bytes(data)
-        running.local.run_server()
-        run_id = running.begin(PLAN)
-        running.server.until("round.closed", run=run_id, round=1)
-        with filled(blobs):
-            running.server.until("request.refused", code="HOST-DISK", stage="blob.patch")
-        assert running.await_end(run_id)["event"] == "run.finished"
-        assert running.final_digest(run_id) == digest
-        after = {path: path.read_bytes() for path in before}
-        running.local.stop_one("server")
-    assert after == before

@@ -135,8 +135,8 @@ def test_a_foreign_logger_says_only_its_name_and_level(log: Path) -> None:
     try:
         raise ValueError("Mustermann^Max")
     except ValueError:
-        logging.getLogger("pydicom").exception("reading %s", "/pacs/Mustermann.dcm")
-    assert json.loads(log.read_text()) == {"event": "foreign.logged", "from": "pydicom ERROR"}
+        logging.getLogger("third.party").exception("reading %s", "/pacs/Mustermann.dcm")
+    assert json.loads(log.read_text()) == {"event": "foreign.logged", "from": "third.party ERROR"}
 
 
 def _leaves(cls: type[PleuraError]) -> Iterator[type[PleuraError]]:
