@@ -88,6 +88,10 @@ class FleetSite:
         while not self.stop.is_set():
             try:
                 self._session()
+            except httpx.HTTPStatusError as exc:
+                if exc.response.status_code == httpx.codes.UNAUTHORIZED:
+                    self._node = None  # a new SuperLink knows no node of its forerunner
+                time.sleep(0.1)
             except (httpx.HTTPError, RuntimeError, OSError):
                 time.sleep(0.1)  # the SuperLink is away; go on as the same node
 

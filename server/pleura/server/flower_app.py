@@ -60,6 +60,9 @@ def main(grid: Grid, context: Context) -> None:
     except PleuraError as exc:
         events.emit("process.failed", process="serverapp", code=exc.code)
         raise
+    except Exception as exc:  # the process ends; its cause must not be a silence
+        events.emit("error.raised", process="serverapp", code="INTERNAL", error=type(exc).__name__)
+        raise
 
 
 def work(settings: ServerSettings, run_id: RunId, transport: Transport) -> RunState:

@@ -76,8 +76,8 @@ class ServerSettings(BaseModel):
 
     @property
     def scratch_dir(self) -> Path:
-        """Aggregates being written; on the volume of the blobs."""
-        return self.state_dir / "scratch"
+        """Aggregates being written; inside the blobs folder, so that a rename ends them."""
+        return self.blobs_dir / "scratch"
 
     @property
     def orders_bell_file(self) -> Path:
