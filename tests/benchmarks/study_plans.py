@@ -51,13 +51,15 @@ mode = "none"
 def lidc_private_plan(sites: Sequence[str], *, seed: int) -> str:
     """Return the plan at epsilon 8 a patient; the coordinator solves the noise.
 
-    `n_ref` is a public size class of a maker. With the same `n_ref` everywhere a
-    site's summed gradient already grows with its number of patients.
+    Meant for an initial model trained on phantoms: few steps, because noise and not
+    time is what runs out. `n_ref` is a public size class. With the same `n_ref`
+    everywhere a site's summed gradient grows with its patients while its noise does
+    not, so weights by public counts give the least noise for the same signal.
     """
     return f"""{_sites(sites, (), seed)}{LIDC_TASK}
 [train]
 optimizer = "sgd"
-lr = "0.5"
+lr = "0.2"
 schedule = "cosine"
 local_steps = 5
 batch_patients = 16
@@ -69,7 +71,7 @@ epsilon = "8"
 delta = "1e-5"
 clip = "1"
 n_ref = 64
-{_fed(sites, 12, {})}"""
+{_fed(sites, 4, LIDC_WEIGHTS)}"""
 
 
 def cxr_plan(sites: Sequence[str], external: Sequence[str], *, seed: int, rounds: int = 20) -> str:

@@ -110,9 +110,12 @@ class SiteStateWrong(DataFault):
 
 
 class EnrolmentKeyTaken(Refused):
-    code, hint = "REJ-KEY-TAKEN", (
-        "This key is in use or was revoked: pleura client retire-keys --yes, then join with a new"
-        " code."
+    code, hint = (
+        "REJ-KEY-TAKEN",
+        (
+            "This key is in use or was revoked: pleura client retire-keys --yes, then join with a new"
+            " code."
+        ),
     )
 
 
