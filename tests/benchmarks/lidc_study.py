@@ -25,6 +25,7 @@ from tests.benchmarks.offline import (
     score_all,
     train_alone,
 )
+from tests.benchmarks.phantom_start import phantom_model
 from tests.benchmarks.study_plans import lidc_plan, lidc_private_plan
 from tests.benchmarks.study_runs import Consortium, ResearchSite, consortium, relabel, say
 from tests.benchmarks.study_tables import aligned, site_lines
@@ -69,12 +70,7 @@ def run(root: Path, options: Options, makers: Sequence[str] = MAKERS) -> list[st
             lines += [f"LIDC, no privacy, seed {seed}", ""]
             lines += [*table(scored, nodules, makers), "", *site_lines(result), ""]
         if options.is_private:
-            for seed in options.seeds[:1]:
-                text = lidc_private_plan(makers, seed=seed)
-                result = running.run(f"lidc-epsilon8-seed{seed}", text, options.out)
-                scored = {"federated, epsilon 8": _final(running, result, test, scratch)}
-                lines += [f"LIDC, epsilon 8 a patient, seed {seed}", ""]
-                lines += [*table(scored, nodules, makers), "", *site_lines(result), ""]
+            lines += _private(running, options, test, nodules, ensure_private_folder(root / "dp"))
     return lines
 
 
@@ -131,6 +127,31 @@ def matched_pairs(cases: Sequence[Case], nodules: Mapping[str, Nodule]) -> list[
                 free.remove(best)
                 pairs.append((case, best))
     return pairs
+
+
+def _private(
+    running: Consortium,
+    options: Options,
+    test: Mapping[str, Cohort],
+    nodules: Mapping[str, Nodule],
+    folder: Path,
+) -> list[str]:
+    """Run once at epsilon 8 from a phantom-trained model: a site's whole budget."""
+    makers, seed = tuple(test), options.seeds[0]
+    plain = running.read_plan(lidc_plan(makers, seed=seed, rounds=options.rounds))
+    initial = phantom_model(plain, folder)
+    text = lidc_private_plan(makers, seed=seed)
+    result = running.run(f"lidc-epsilon8-seed{seed}", text, options.out, initial=initial)
+    weights = {
+        "federated, epsilon 8": result.final_model,
+        "initial: phantoms only": result.initial_model,
+    }
+    scored = {
+        name: score_all(result.plan, model_of(running.model_file(ref), ref), test, folder)
+        for name, ref in weights.items()
+    }
+    lines = [f"LIDC, epsilon 8 a patient, started from phantoms, seed {seed}", ""]
+    return [*lines, *table(scored, nodules, makers), "", *site_lines(result), ""]
 
 
 def _references(

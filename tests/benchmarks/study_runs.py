@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pleura.client.data.cohort import Cohort, Split
@@ -25,7 +26,8 @@ from pleura.client.ingest.vault import open_pseudonym_key
 from pleura.client.settings import load_settings as load_site_settings
 from pleura.common.blobs import BlobStore
 from pleura.common.ids import parse_run_id
-from pleura.common.orders import BlobRef, TaskName
+from pleura.common.orders import BlobRef, RunPlan, TaskName
+from pleura.server.creating import read_plan
 from pleura.server.reports.load import load_study
 from pleura.server.reports.study import StudyResult
 from pleura.server.settings import load_settings as load_server_settings
@@ -72,8 +74,14 @@ class Consortium:
     sites: tuple[ResearchSite, ...]
     quarantined: Mapping[str, int]
 
-    def run(self, name: str, plan: str, out: Path) -> StudyResult:
+    def run(self, name: str, plan: str, out: Path, *, initial: Path | None = None) -> StudyResult:
         """Run one plan to its end, write its report page to `out`/`name`, return the result.
+
+        Args:
+            name: of the run's files.
+            plan: text of the plan file.
+            out: folder of report pages.
+            initial: packed model to start from; random weights of the plan's seed if absent.
 
         Raises:
             RuntimeError: the run did not finish, or nothing happened for a long time.
@@ -81,11 +89,24 @@ class Consortium:
         path = self.local.root / f"{name}.toml"
         path.write_text(plan, encoding="utf-8")
         tail = self.local.server_events()
-        run_id = self.local.create_run(path)
+        run_id = self._create(path, initial)
         _follow(self.local, tail, run_id, name)
         page = self.local.write_report(run_id, out / name)
         say(f"{name}: report page {page}")
         return load_study(parse_run_id(run_id), load_server_settings(self.local.server_config))
+
+    def read_plan(self, text: str) -> RunPlan:
+        """Return a plan as the coordinator completes it, without creating a run."""
+        path = self.local.root / "unused.toml"
+        path.write_text(text, encoding="utf-8")
+        settings = load_server_settings(self.local.server_config)
+        return read_plan(path, settings, datetime.now(UTC))
+
+    def _create(self, plan: Path, initial: Path | None) -> str:
+        if initial is None:
+            return self.local.create_run(plan)
+        words = ("runs", "create", "--plan", str(plan), "--initial-model", str(initial))
+        return self.local.server(*words).strip()
 
     def model_file(self, ref: BlobRef) -> Path:
         """Return where the coordinator keeps a model."""

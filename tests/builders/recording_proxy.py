@@ -6,21 +6,28 @@ the difference; what it records is what left the hospital, in the clear.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
-import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 PIECE = 64 * 1024
+HOST = "127.0.0.1"
 Rewrite = Callable[[bytes], bytes]
 
 
 class RecordingProxy:
-    """Accepts on a free loopback port and forwards each connection to the gateway."""
+    """Accepts on a free loopback port and forwards each connection to the gateway.
+
+    One event loop in one thread: a TLS connection must not be read and written by
+    two threads at once.
+    """
 
     def __init__(self, tls: Path, gateway_port: int, rewrite: Rewrite | None = None) -> None:
         """Use the key and CA in the coordinator's `tls` folder.
@@ -31,66 +38,63 @@ class RecordingProxy:
         self._inside.load_cert_chain(tls / "server.pem", tls / "server.key")
         self._outside = ssl.create_default_context(cafile=str(tls / "ca.pem"))
         self._gateway_port, self._rewrite = gateway_port, rewrite
-        self._lock = threading.Lock()
         self._sent: list[bytearray] = []
-        self._open: set[socket.socket] = set()
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listening.getsockname()[1])
-        self._is_closed = False
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._open: dict[asyncio.Task[None], list[asyncio.StreamWriter]] = {}
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._server = self._on_loop(asyncio.start_server(self._serve, HOST, 0, ssl=self._inside))
+        self.port = int(self._server.sockets[0].getsockname()[1])
 
     def sent(self) -> tuple[bytes, ...]:
         """Return what was sent so far, one value a connection."""
-        with self._lock:
-            return tuple(bytes(part) for part in self._sent)
+        return self._on_loop(self._copies())
 
     def close(self) -> None:
         """Cut every connection."""
-        self._is_closed = True
-        self._listening.close()
-        with self._lock:
-            still = list(self._open)
-        for connection in still:
-            _cut(connection)
+        self._on_loop(self._cut_all())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
 
-    def _accept(self) -> None:
-        while not self._is_closed:
-            try:
-                raw, _ = self._listening.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(raw,), daemon=True).start()
+    def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
-    def _serve(self, raw: socket.socket) -> None:
-        record, opened = bytearray(), [raw]
+    async def _copies(self) -> tuple[bytes, ...]:
+        return tuple(bytes(part) for part in self._sent)
+
+    async def _cut_all(self) -> None:
+        self._server.close()
+        still = list(self._open)
+        for writer in [writer for task in still for writer in self._open[task]]:
+            writer.transport.abort()
+        if still:
+            await asyncio.wait(still, timeout=10)
+
+    async def _serve(self, site: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        writers = self._open[task] = [back]
         try:
-            site = self._inside.wrap_socket(raw, server_side=True)
-            opened.append(site)
-            plain = socket.create_connection(("127.0.0.1", self._gateway_port), timeout=10)
-            opened.append(plain)
-            plain.settimeout(None)
-            gateway = self._outside.wrap_socket(plain, server_hostname="127.0.0.1")
-        except OSError:
-            for connection in opened:
-                _cut(connection)
-            return
-        with self._lock:
+            gateway, forth = await asyncio.open_connection(
+                HOST, self._gateway_port, ssl=self._outside, server_hostname=HOST
+            )
+            writers.append(forth)
+            record = bytearray()
             self._sent.append(record)
-            self._open |= {site, gateway}
-
-        def keep(piece: bytes) -> bytes:
-            with self._lock:
-                record.extend(piece)
-            return piece
-
-        back = threading.Thread(
-            target=_pump, args=(gateway, site, self._rewrite or (lambda b: b)), daemon=True
-        )
-        back.start()
-        _pump(site, gateway, keep)
-        back.join(5)
-        with self._lock:
-            self._open -= {site, gateway}
+            await asyncio.gather(
+                _pump(site, forth, lambda piece: _kept(record, piece)),
+                _pump(gateway, back, self._rewrite or (lambda piece: piece)),
+            )
+        except OSError:
+            pass
+        finally:
+            for writer in writers:
+                writer.close()
+            for writer in writers:
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+            del self._open[task]
 
 
 @contextmanager
@@ -111,19 +115,16 @@ def with_date(moment: str) -> Rewrite:
     return lambda piece: re.sub(rb"(?im)^date: [^\r\n]*", line, piece)
 
 
-def _pump(source: socket.socket, target: socket.socket, pass_on: Rewrite) -> None:
-    try:
-        while piece := source.recv(PIECE):
-            target.sendall(pass_on(piece))
-    except OSError:
-        pass
-    finally:
-        _cut(source)
-        _cut(target)
+async def _pump(
+    source: asyncio.StreamReader, target: asyncio.StreamWriter, pass_on: Rewrite
+) -> None:
+    with contextlib.suppress(OSError):
+        while piece := await source.read(PIECE):
+            target.write(pass_on(piece))
+            await target.drain()
+    target.close()
 
 
-def _cut(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
-    with contextlib.suppress(OSError):
-        connection.close()
+def _kept(record: bytearray, piece: bytes) -> bytes:
+    record.extend(piece)
+    return piece
