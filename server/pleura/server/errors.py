@@ -113,8 +113,8 @@ class EnrolmentKeyTaken(Refused):
     code, hint = (
         "REJ-KEY-TAKEN",
         (
-            "This key is in use or was revoked: pleura client retire-keys --yes, then join with a new"
-            " code."
+            "This key is in use or was revoked: run pleura client retire-keys --yes, then join with"
+            " a new code."
         ),
     )
 
