@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pleura.client.demo.federation import EventTail, LocalFederation, SitePlan
+from pleura.client.demo.federation import EventTail, LocalFederation, SitePlan, objects_settled
 from pleura.client.phantoms.site import PhantomSite, write_site
 from pleura.common.files import write_atomic
 from tests.benchmarks.process_memory import PeakMemory
@@ -98,7 +98,7 @@ class PleuraBench:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{name} took in {seen} of {files} images")
             for event in tail.new():
-                seen += event["event"] in ("object.accepted", "object.quarantined")
+                seen += objects_settled(event)
             time.sleep(0.2)
 
     def run(self, case: PleuraCase, rounds: int) -> tuple[list[RoundTimes], dict[str, int]]:

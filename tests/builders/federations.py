@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pleura.client.demo.federation import EventTail, LocalFederation, SitePlan
+from pleura.client.demo.federation import EventTail, LocalFederation, SitePlan, objects_settled
 from pleura.client.phantoms.looks import LookName
 from pleura.client.phantoms.site import PhantomSite, PhantomSummary, write_site
 
@@ -219,9 +219,13 @@ class Federation:
 
     def await_ingest(self, *site_ids: str) -> None:
         """Wait until every object of these sites is stored or quarantined."""
-        done = frozenset({"object.accepted", "object.quarantined"})
         for site_id in site_ids or tuple(self.sites):
-            self.sites[site_id].until(done, count=self.hospitals[site_id].summary.files)
+            watch, files = self.sites[site_id], self.hospitals[site_id].summary.files
+
+            def is_all_settled(watch: Watch = watch, files: int = files) -> bool:
+                return sum(map(objects_settled, watch.refresh())) >= files
+
+            wait_until(is_all_settled, f"{files} objects of {site_id}", federation=self.local)
 
     def begin(self, plan: StudyPlan) -> str:
         """Create a run and return its id."""

@@ -248,6 +248,16 @@ class EventTail:
                 yield json.loads(line)
 
 
+def objects_settled(event: Mapping[str, Any]) -> int:
+    """Return how many objects an event puts into catalog or quarantine for good.
+
+    `object.accepted` does not count: it comes before the catalog has the row.
+    """
+    if event["event"] == "study.ingested":
+        return int(event["count"])
+    return 1 if event["event"] == "object.quarantined" else 0
+
+
 def _toml(table: Mapping[str, object]) -> str:
     return "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items())
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from pleura.client.demo.federation import EventTail, LocalFederation
+from pleura.client.demo.federation import EventTail, LocalFederation, objects_settled
 from pleura.client.demo.plan import DemoSite, plan_toml, site_plan
 from pleura.client.errors import DemoStepFailed
 from pleura.client.phantoms.site import PhantomSite, write_site
@@ -87,10 +87,9 @@ class Story:
                     raise DemoStepFailed("de-identification did not finish")
                 for name, tail in tails.items():
                     for event in tail.new():
-                        if event["event"] in ("object.accepted", "object.quarantined"):
-                            done[name] += 1
-                            quarantined += event["event"] == "object.quarantined"
-                            advance()
+                        done[name] += (settled := objects_settled(event))
+                        quarantined += event["event"] == "object.quarantined"
+                        advance(settled)
                 time.sleep(0.2)
         total = sum(done.values())
         self._step(
@@ -145,8 +144,8 @@ class _Advance:
     def __init__(self, progress: Progress, total: int, title: str) -> None:
         self._progress, self._task = progress, progress.add_task(title, total=total)
 
-    def __call__(self) -> None:
-        self._progress.advance(self._task)
+    def __call__(self, steps: int = 1) -> None:
+        self._progress.advance(self._task, steps)
 
 
 def _pool() -> ProcessPoolExecutor:
