@@ -165,10 +165,9 @@ def test_an_order_comes_back_as_a_signed_update_with_its_blob_uploaded(
     order = site.train_order()
     with running_agent(scene):
         run = FlowerRun(scene.superlink, FAB_SHA256)
-        sent = run.send(node_of(scene), flower_app.content_of(site.signed(order)), "train")
-        reply = run.reply(sent)
-        again = run.send(node_of(scene), flower_app.content_of(site.signed(order)), "train")
-        repeated = run.reply(again)
+        content = flower_app.content_of(site.signed(order))
+        reply = asked_until_answered(run, node_of(scene), content)
+        repeated = asked_until_answered(run, node_of(scene), content)
     assert not reply.has_error()
     envelope = flower_app.envelope_of(reply)
     assert flower_app.envelope_of(repeated) == envelope
