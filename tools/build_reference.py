@@ -291,7 +291,7 @@ def _toml(value: object) -> str:
     elif isinstance(value, dict | tuple):
         text = "{}" if isinstance(value, dict) else "[]"
         if value:
-            raise NotImplementedError("a default that is not empty")
+            raise ValueError("a default that is not empty")
     else:
         text = str(value)
     return f"`{text}`"
