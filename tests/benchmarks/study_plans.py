@@ -1,7 +1,7 @@
 """Plan files of the research studies, as a consortium lead would write them.
 
-What was chosen (learning rates, batch, rounds, weights) was chosen on validation
-patients, never on test patients. Weights are public counts of training patients,
+The private plan was chosen on validation patients. The plan without privacy was found by
+comparing on the LIDC test split, so its figures are optimistic (docs/results.md). Weights are public counts of training patients,
 rounded, in thousands.
 """
 
