@@ -1,8 +1,8 @@
 """Plan files of the research studies, as a consortium lead would write them.
 
 The private plan was chosen on validation patients. The plan without privacy was found by
-comparing on the LIDC test split, so its figures are optimistic (docs/results.md). Weights are public counts of training patients,
-rounded, in thousands.
+comparing on the LIDC test split, so its figures are optimistic (docs/results.md).
+Weights are public counts of training patients, rounded, in thousands.
 """
 
 from __future__ import annotations
