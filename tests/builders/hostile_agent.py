@@ -100,9 +100,9 @@ class HostileAgent:
         packed = write_packed(blob, tensors)
         if spoil is not None:
             packed = spoil(blob, packed)
-        state = self.channel.blob_state(packed.blob_sha256)
-        while not state.is_complete:
-            state = self.channel.upload_chunk(packed.blob_sha256, blob, state.offset)
+        if not self.channel.blob_state(packed.blob_sha256).is_complete:
+            data = blob.read_bytes()
+            self.channel.upload_chunk(packed.blob_sha256, data, 0, len(data))
         self._later += 1  # no two answers have the same bytes
         return (signer or self.signer).update(
             opened,

@@ -97,7 +97,7 @@ def running_agent(scene: Scene, *, bundle: str = FAB_SHA256) -> Iterator[Agent]:
     settings, clock, stop = scene.site.settings, SystemClock(), threading.Event()
     outbox = Outbox(settings.agent_dir / "agent.db")
     with running_trainer(settings) as trainer, Channel.from_settings(settings, clock) as channel:
-        carrier = BlobCarrier(channel, trainer, BlobStore(settings.agent_dir / "outbox"))
+        carrier = BlobCarrier(channel, trainer)
         courier = Courier(trainer, carrier, outbox, clock, stop)
         flower_app.bind(courier.answer)
         key = load_node_key(settings.node_key_file)

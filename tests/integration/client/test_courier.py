@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 import torch
@@ -52,8 +51,7 @@ class Scene:
         self.gateway.publish_model(data)
 
     def courier(self, trainer: TrainerLink, channel: Channel | FlakyChannel) -> Courier:
-        agent_blobs = BlobStore(self.site.settings.agent_dir / "outbox")
-        carrier = BlobCarrier(channel, trainer, agent_blobs)
+        carrier = BlobCarrier(channel, trainer, chunk_bytes=4096)
         return Courier(trainer, carrier, self.outbox, SystemClock(), self.stop)
 
     def update_in(self, envelope: bytes) -> UpdateStatement:
@@ -72,8 +70,8 @@ class FlakyChannel:
         self._maybe_lose()
         return self._channel.blob_state(digest)
 
-    def upload_chunk(self, digest: str, file: Path, offset: int) -> UploadState:
-        return self._channel.upload_chunk(digest, file, offset, max_bytes=4096)
+    def upload_chunk(self, digest: str, data: bytes, offset: int, total: int) -> UploadState:
+        return self._channel.upload_chunk(digest, data, offset, total)
 
     def download(self, digest: str, offset: int = 0) -> Iterator[bytes]:
         self._maybe_lose()

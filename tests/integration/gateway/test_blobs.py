@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pleura.client.agent.blobs import BlobCarrier
 from pleura.client.agent.channel import Channel, UploadState, blob_target
 from pleura.client.errors import CoordinatorUnreachable
 from pleura.common.blobs import BlobStore
@@ -41,11 +42,39 @@ def blob_file(folder: Path, size: int) -> tuple[Path, str]:
     return file, sha256_hex(data)
 
 
+def send(
+    channel: Channel, digest: str, file: Path, offset: int, chunk: int | None = None
+) -> UploadState:
+    data = file.read_bytes()
+    end = len(data) if chunk is None else offset + chunk
+    return channel.upload_chunk(digest, data[offset:end], offset, len(data))
+
+
+class FileTrainer:
+    """Offers one file as a trainer offers an update."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def get_blob(self, sha256: str, offset: int = 0) -> Iterator[bytes]:
+        yield self.file.read_bytes()[offset:]
+
+    def put_blob(self, sha256: str, total: int, offset: int, data: Iterator[bytes]) -> bool:
+        raise AssertionError("nothing is brought in")
+
+
 def upload(channel: Channel, digest: str, file: Path, chunk: int = CHUNK) -> UploadState:
-    state = channel.blob_state(digest)
-    while not state.is_complete:
-        state = channel.upload_chunk(digest, file, state.offset, max_bytes=chunk)
-    return state
+    carrier = BlobCarrier(channel, FileTrainer(file), chunk_bytes=chunk)
+    carrier.send_update(digest, file.stat().st_size)
+    return channel.blob_state(digest)
+
+
+def test_an_upload_that_lacks_only_its_end_is_finished(
+    gateway: RunningGateway, channel: Channel, tmp_path: Path
+) -> None:
+    file, digest = blob_file(tmp_path, 1000)
+    BlobStore(gateway.settings.blobs_dir).append_partial(digest, 0, [file.read_bytes()], 1000)
+    assert upload(channel, digest, file) == UploadState(1000, True)
 
 
 def test_uploaded_blob_is_stored_whole_and_can_be_read_back(
@@ -71,7 +100,7 @@ def test_upload_cut_in_the_middle_of_a_chunk_resumes_at_the_last_whole_chunk(
     gateway: RunningGateway, channel: Channel, tmp_path: Path
 ) -> None:
     file, digest = blob_file(tmp_path, 900_000)
-    first = channel.upload_chunk(digest, file, 0, max_bytes=CHUNK)
+    first = send(channel, digest, file, 0, CHUNK)
     assert first == UploadState(CHUNK, False)
     cut_upload(gateway, channel, file, digest, offset=CHUNK, send=100_000)
     deadline = time.monotonic() + 10
@@ -121,8 +150,8 @@ def test_large_chunk_that_was_altered_leaves_nothing_behind(
 
 def test_wrong_offset_is_answered_with_the_right_one(channel: Channel, tmp_path: Path) -> None:
     file, digest = blob_file(tmp_path, 500_000)
-    channel.upload_chunk(digest, file, 0, max_bytes=CHUNK)
-    assert channel.upload_chunk(digest, file, 300_000) == UploadState(CHUNK, False)
+    send(channel, digest, file, 0, CHUNK)
+    assert send(channel, digest, file, 300_000) == UploadState(CHUNK, False)
     assert channel.blob_state(digest) == UploadState(CHUNK, False)
 
 
@@ -130,7 +159,7 @@ def test_blob_whose_bytes_have_another_digest_is_deleted(channel: Channel, tmp_p
     file, _ = blob_file(tmp_path, 1000)
     claimed = hashlib.sha256(b"something else").hexdigest()
     with pytest.raises(DigestMismatch):
-        channel.upload_chunk(claimed, file, 0)
+        send(channel, claimed, file, 0)
     assert channel.blob_state(claimed) == UploadState(0, False)
 
 
@@ -139,7 +168,7 @@ def test_blob_above_the_limit_is_refused_before_it_is_sent(
 ) -> None:
     file, digest = blob_file(tmp_path, 2 * 1024 * 1024 + 1)
     with pytest.raises(BlobTooLarge):
-        channel.upload_chunk(digest, file, 0)
+        send(channel, digest, file, 0)
     assert channel.blob_state(digest) == UploadState(0, False)
 
 
@@ -160,7 +189,7 @@ def test_uploads_leave_the_coordinators_reserve_of_the_volume_alone(
     with monkeypatch.context() as full:
         full.setattr(blobs, "RESERVE_BYTES", 2**62)
         with pytest.raises(CoordinatorUnreachable, match="507"):
-            channel.upload_chunk(digest, file, 0)
+            send(channel, digest, file, 0)
     assert channel.blob_state(digest) == UploadState(0, False)
     assert upload(channel, digest, file).is_complete
 
@@ -174,7 +203,7 @@ def test_another_sites_update_cannot_be_read(
         with pytest.raises(BlobMissing):
             list(other.download(digest))
         # claiming the same bytes does not open them either
-        assert other.upload_chunk(digest, file, 0).is_complete
+        assert send(other, digest, file, 0).is_complete
         with pytest.raises(BlobMissing):
             list(other.download(digest))
 
@@ -230,7 +259,7 @@ def test_claim_of_a_digest_without_its_bytes_locks_nobody_out(
     file, _ = blob_file(tmp_path, 1000)
     model = os.urandom(1000)
     with pytest.raises(DigestMismatch):
-        channel.upload_chunk(sha256_hex(model), file, 0)
+        send(channel, sha256_hex(model), file, 0)
     gateway.publish_model(model)
     with gateway.channel("site-b", tmp_path / "b") as other:
         assert b"".join(other.download(sha256_hex(model))) == model

@@ -1,25 +1,24 @@
 """Blobs on their way: base models from coordinator to trainer, updates back.
 
 Both ways continue where they were cut. The trainer verifies what it is given,
-the coordinator what it is sent; the agent only moves bytes and keeps one copy of
-an update until it is acknowledged.
+the coordinator what it is sent, and the trainer's archive keeps every update; the
+agent only moves bytes and holds one chunk of them.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final, Protocol
 
 from pleura.client.agent.channel import UploadState
 from pleura.client.agent.trainer_link import NeedsBase
 from pleura.client.errors import CoordinatorUnreachable
 from pleura.common import events
-from pleura.common.blobs import BlobStore
 from pleura.common.errors import DigestMismatch
 from pleura.common.ids import short
 
+CHUNK_BYTES: Final = 8 * 2**20  # lost at most when a connection breaks; the limit is 64 MiB
 _TRIES: Final = 3  # of a whole transfer whose bytes had another digest
 
 
@@ -28,7 +27,7 @@ class Coordinator(Protocol):
 
     def blob_state(self, digest: str) -> UploadState: ...
 
-    def upload_chunk(self, digest: str, file: Path, offset: int) -> UploadState: ...
+    def upload_chunk(self, digest: str, data: bytes, offset: int, total: int) -> UploadState: ...
 
     def download(self, digest: str, offset: int = 0) -> Iterator[bytes]: ...
 
@@ -44,8 +43,11 @@ class Trainer(Protocol):
 class BlobCarrier:
     """Moves blobs between one coordinator and one trainer."""
 
-    def __init__(self, coordinator: Coordinator, trainer: Trainer, store: BlobStore) -> None:
-        self._coordinator, self._trainer, self._store = coordinator, trainer, store
+    def __init__(
+        self, coordinator: Coordinator, trainer: Trainer, *, chunk_bytes: int = CHUNK_BYTES
+    ) -> None:
+        self._coordinator, self._trainer = coordinator, trainer
+        self._chunk_bytes = chunk_bytes
 
     def bring_base(self, needed: NeedsBase) -> None:
         """Stream a base model into the trainer from where it stopped.
@@ -65,13 +67,14 @@ class BlobCarrier:
 
         Raises:
             CoordinatorUnreachable, TrainerUnreachable: what arrived is kept; call again.
+            BlobNotWanted: the trainer no longer offers the update.
             BlobTooLarge: the coordinator allows less.
             DigestMismatch: the coordinator dropped the bytes three times.
         """
-        file, started = self._fetched(sha256, size), time.monotonic()
+        started = time.monotonic()
         for attempt in range(1, _TRIES + 1):
             try:
-                self._upload(sha256, file)
+                self._upload(sha256, size)
             except DigestMismatch:
                 if attempt == _TRIES:
                     raise
@@ -80,22 +83,35 @@ class BlobCarrier:
         seconds = time.monotonic() - started
         events.emit("blob.sent", digest=short(sha256), bytes=size, seconds=seconds)
 
-    def forget(self, sha256: str) -> None:
-        """Delete the agent's copy of an update."""
-        self._store.path(sha256).unlink(missing_ok=True)
-
-    def _upload(self, sha256: str, file: Path) -> None:
+    def _upload(self, sha256: str, size: int) -> None:
+        """Send what the coordinator lacks; where it holds another amount, go on from there."""
         state = self._coordinator.blob_state(sha256)
         while not state.is_complete:
-            reached = self._coordinator.upload_chunk(sha256, file, state.offset)
+            reached = self._upload_from(sha256, size, state.offset)
             if not reached.is_complete and reached.offset <= state.offset:
                 raise CoordinatorUnreachable("the upload makes no headway")
             state = reached
 
-    def _fetched(self, sha256: str, size: int) -> Path:
-        if not self._store.has(sha256):
-            offset = self._store.partial_size(sha256)
-            data = self._trainer.get_blob(sha256, offset)
-            self._store.append_partial(sha256, offset, data, size)
-            self._store.finish_partial(sha256)
-        return self._store.path(sha256)
+    def _upload_from(self, sha256: str, size: int, offset: int) -> UploadState:
+        if offset == size:  # all is there, only the end was not noticed
+            return self._coordinator.upload_chunk(sha256, b"", offset, size)
+        offset = offset if offset < size else 0  # more than the whole is not a part of it
+        state = UploadState(offset, False)
+        for chunk in _chunks(self._trainer.get_blob(sha256, offset), self._chunk_bytes):
+            state = self._coordinator.upload_chunk(sha256, chunk, offset, size)
+            offset += len(chunk)
+            if state.is_complete or state.offset != offset:
+                break
+        return state
+
+
+def _chunks(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
+    """Yield pieces joined into chunks of `size` bytes; the last may be shorter."""
+    held = bytearray()
+    for piece in pieces:
+        held += piece
+        while len(held) >= size:
+            yield bytes(held[:size])
+            del held[:size]
+    if held:
+        yield bytes(held)

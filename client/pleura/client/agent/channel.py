@@ -9,7 +9,6 @@ Flower's own client with `ssl_context` and `signing_headers` of this class.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import ssl
 from collections.abc import Iterator, Mapping
@@ -49,7 +48,6 @@ from pleura.common.keys import SigningKey, load_key
 from pleura.common.request_signature import MAX_SKEW_S, WARN_SKEW_S, sign_request
 
 MAX_REPLY_BYTES: Final = 32 * 1024 * 1024
-CHUNK_BYTES: Final = 8 * 1024 * 1024  # lost at most when a connection breaks; limit 64 MiB
 READ_BYTES: Final = 256 * 1024
 
 _REFUSALS: Final[Mapping[str, type[PleuraError]]] = {
@@ -173,15 +171,9 @@ class Channel:
         return UploadState(_number(response, "Upload-Offset"), False)
 
     def upload_chunk(
-        self,
-        digest: str,
-        file: Path,
-        offset: int,
-        *,
-        max_bytes: int = CHUNK_BYTES,
-        timeout_s: float = 60.0,
+        self, digest: str, data: bytes, offset: int, total: int, *, timeout_s: float = 60.0
     ) -> UploadState:
-        """Send the next bytes of a blob file from `offset`; memory stays small.
+        """Send the bytes of a blob of `total` bytes that begin at `offset`.
 
         Where the coordinator holds another amount, nothing is stored and its own
         offset is returned, so the caller continues from there.
@@ -189,21 +181,12 @@ class Channel:
         Raises:
             DigestMismatch: the finished blob differs from its digest; the coordinator
                 dropped it and the upload starts again at 0.
-            BlobTooLarge: the coordinator's limit is smaller than this file.
+            BlobTooLarge: the coordinator's limit is smaller than this blob.
             and as `request`.
         """
-        total = file.stat().st_size
-        offset = offset if offset <= total else 0  # more than the file: not a part of it
-        size = min(max_bytes, total - offset)
-        body_sha256 = hashlib.sha256()
-        for piece in _slice(file, offset, size):
-            body_sha256.update(piece)
         target = f"{blob_target(digest)}?offset={offset}&total={total}"
-        signed = self.signing_headers("PATCH", target, body_sha256.hexdigest())
-        extra = {"Content-Length": str(size), "Content-Type": "application/octet-stream"}
-        content = _slice(file, offset, size)
-        with self._opened("PATCH", target, signed, extra, content, timeout_s) as response:
-            reply = _whole(response)
+        extra = {"Content-Type": "application/octet-stream"}
+        reply = self.request("PATCH", target, body=data, headers=extra, timeout_s=timeout_s)
         if reply.status_code == httpx.codes.CONFLICT:
             return UploadState(_number(reply, "Upload-Offset"), False)
         return _upload_state(reply)
@@ -385,18 +368,6 @@ def _whole(response: httpx.Response) -> httpx.Response:
         content=bytes(content),
         request=response.request,
     )
-
-
-def _slice(file: Path, offset: int, size: int) -> Iterator[bytes]:
-    with file.open("rb") as stream:
-        stream.seek(offset)
-        left = size
-        while left > 0:
-            piece = stream.read(min(READ_BYTES, left))
-            if not piece:
-                return
-            left -= len(piece)
-            yield piece
 
 
 def _number(response: httpx.Response, header: str) -> int:

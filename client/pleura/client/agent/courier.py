@@ -100,8 +100,7 @@ class Courier:
 
     def sweep(self) -> None:
         """Delete what was acknowledged long ago."""
-        for sha256 in self._outbox.sweep(self._clock.now()):
-            self._carrier.forget(sha256)
+        self._outbox.sweep(self._clock.now())
 
     def _carry(self, envelope: bytes, digest: str) -> bytes:
         expires = claimed_expiry(envelope)

@@ -38,7 +38,6 @@ from pleura.client.errors import BundleRefused, MessageRefused, NotEnrolled, Run
 from pleura.client.node_key import load_node_key
 from pleura.client.settings import SiteSettings
 from pleura.common import events
-from pleura.common.blobs import BlobStore
 from pleura.common.bundle import FAB_SHA256
 from pleura.common.clock import SystemClock
 from pleura.common.errors import (
@@ -76,7 +75,7 @@ def main(settings: SiteSettings) -> None:
         TrainerLink(settings.trainer_socket) as trainer,
     ):
         await_approval(settings, channel, stop)
-        carrier = BlobCarrier(channel, trainer, BlobStore(settings.agent_dir / "outbox"))
+        carrier = BlobCarrier(channel, trainer)
         courier = Courier(trainer, carrier, outbox, clock, stop)
         courier.sweep()
         flower_app.bind(courier.answer)
