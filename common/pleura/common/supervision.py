@@ -151,5 +151,24 @@ def stop_on_signals() -> threading.Event:
 
 
 def die_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent dies (for `preexec_fn`)."""
+    """Ask the kernel to kill this process when its parent ends (also as `preexec_fn`)."""
+    parent = os.getppid()
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the request
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def child_commands(pid: int) -> list[bytes]:
+    """Return the command lines of a process's living children, NULs between the words.
+
+    A child that ended but was not waited for has an empty one.
+    """
+    commands = []
+    for listing in Path("/proc", str(pid), "task").glob("*/children"):
+        try:
+            commands += [
+                Path("/proc", c, "cmdline").read_bytes() for c in listing.read_text().split()
+            ]
+        except OSError:
+            continue  # it ended while we looked
+    return commands

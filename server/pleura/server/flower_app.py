@@ -7,9 +7,7 @@ that parent, so that a killed SuperLink never leaves a second worker behind.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +21,7 @@ from pleura.common.errors import ConfigUnreadable, PleuraError
 from pleura.common.files import ensure_private_folder
 from pleura.common.ids import RunId, parse_run_id
 from pleura.common.keys import load_key
+from pleura.common.supervision import die_with_parent
 from pleura.server.bell import Bell
 from pleura.server.collecting import Office
 from pleura.server.lease import run_lease
@@ -36,7 +35,6 @@ from pleura.server.strategy import GridTransport
 from pleura.server.transport import Transport
 
 RUN_KEY: Final = "pleura-run"
-_PR_SET_PDEATHSIG: Final = 1
 
 app = ServerApp()
 
@@ -96,11 +94,3 @@ def config_path() -> Path:
     if not path:
         raise ConfigUnreadable(f"{CONFIG_ENV} is not set")
     return Path(path)
-
-
-def die_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent ends (Linux)."""
-    parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before the request
-        os.kill(os.getpid(), signal.SIGKILL)

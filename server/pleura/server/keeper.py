@@ -1,10 +1,10 @@
 """The run keeper: sees to it that every unfinished run has a ServerApp working on it.
 
 A run whose lease is free gets a new Flower run as soon as the SuperLink listens
-(`flwr run` would wait for it with long pauses). A submission that leads to
-no lease within `START_GRACE_S` means that the SuperLink takes runs but starts
-nothing (its SuperExec is gone); then the SuperLink is asked to be restarted. A
-ServerApp that ends soon again and again is started with growing pauses.
+(`flwr run` would wait for it with long pauses). A SuperLink whose SuperExec is gone
+takes runs but starts nothing, so it is restarted; so it is if a submission leads to
+no lease within `START_GRACE_S`. A ServerApp that ends soon again and again is
+started with growing pauses.
 
 `Watch` is pure; `RunKeeper.tick` carries it out and never waits.
 """
@@ -29,6 +29,7 @@ from pleura.server.superlink import start_submission, submitted_run
 CHECK_S: Final = 0.5
 CALL_S: Final = 60.0  # `flwr run` takes seconds; one that waits longer is cut off
 START_GRACE_S: Final = 30.0
+EXECUTOR_GRACE_S: Final = 2.0  # a SuperLink listens before it has started its SuperExec
 STEADY_S: Final = 20.0  # a lease held this long ends the pauses
 PAUSES_S: Final = (0.0, 0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
 
@@ -84,11 +85,13 @@ class RunKeeper:
     restart_superlink: Callable[[], None]
     clock: Callable[[], float] = time.monotonic
     is_ready: Callable[[], bool] = lambda: True
+    has_executor: Callable[[], bool] = lambda: True
     _watches: dict[RunId, Watch] = field(default_factory=dict)
     _calls: dict[RunId, subprocess.Popen[bytes]] = field(default_factory=dict)
     _called_at: dict[RunId, float] = field(default_factory=dict)
     _store: RunStore | None = None
     _checked_at: float = -CHECK_S
+    _executor_missed_at: float | None = None
 
     def tick(self) -> None:
         """Look at every unfinished run if it is time; start what is missing."""
@@ -97,20 +100,50 @@ class RunKeeper:
         if now - self._checked_at < CHECK_S:
             return
         self._checked_at = now
-        unfinished = self._unfinished()
-        self._watches = {run: self._watches.get(run, Watch()) for run in unfinished}
+        leases = self.settings.leases_dir
+        self._watches = {
+            run_id: self._watches.get(run_id, Watch()).seen(is_lease_free(leases, run_id), now)
+            for run_id in self._unfinished()
+        }
+        if not self._can_start(now):
+            return
         for run_id, watch in self._watches.items():
-            seen = watch.seen(is_lease_free(self.settings.leases_dir, run_id), now)
-            if seen.is_stuck(now) and run_id not in self._calls:
-                events.emit("process.failed", process="superexec", code=FlowerCallFailed.code)
-                self.restart_superlink()
-                seen = seen.failed(now)
-            elif seen.is_due(now) and run_id not in self._calls and self.is_ready():
-                self._calls[run_id] = start_submission(self.settings, self.config, run_id)
-                self._called_at[run_id] = now
-                seen = seen.submitting(now)
-                events.emit("run.submitted", run=run_id, count=seen.tries)
-            self._watches[run_id] = seen
+            if run_id in self._calls:
+                continue
+            if watch.is_stuck(now):
+                self._restart(now)
+                return
+            if watch.is_due(now):
+                self._submit(run_id, watch, now)
+
+    def _submit(self, run_id: RunId, watch: Watch, now: float) -> None:
+        self._calls[run_id] = start_submission(self.settings, self.config, run_id)
+        self._called_at[run_id] = now
+        self._watches[run_id] = watch.submitting(now)
+        events.emit("run.submitted", run=run_id, count=watch.tries + 1)
+
+    def _can_start(self, now: float) -> bool:
+        """Say whether the SuperLink can start a ServerApp; restart one that never will."""
+        if not self.is_ready():
+            return False
+        if self.has_executor():
+            self._executor_missed_at = None
+            return True
+        if self._executor_missed_at is None:
+            self._executor_missed_at = now
+        if now - self._executor_missed_at >= EXECUTOR_GRACE_S:
+            self._restart(now)
+        return False
+
+    def _restart(self, now: float) -> None:
+        """Restart the SuperLink; what was submitted to it is gone with it."""
+        events.emit("process.failed", process="superexec", code=FlowerCallFailed.code)
+        self.restart_superlink()
+        self._executor_missed_at = None
+        self._watches = {
+            run: watch.failed(now) if watch.submitted_at is not None else watch
+            for run, watch in self._watches.items()
+        }
 
     def close(self) -> None:
         """Stop submissions that are under way."""

@@ -21,11 +21,13 @@ from typing import Final
 from pleura.common.bundle import BUNDLE_FILE, BUNDLE_PYPROJECT
 from pleura.common.files import ensure_private_folder, write_atomic
 from pleura.common.ids import RunId
+from pleura.common.supervision import child_commands
 from pleura.server.errors import FlowerCallFailed
 from pleura.server.settings import CONFIG_ENV, ServerSettings
 
 CONNECTION: Final = "pleura"
 HOST: Final = "127.0.0.1"
+EXECUTOR: Final = b"flower-superexec"
 TASK_POLL_S: Final = "0.2"  # each poll costs the SuperLink 6 ms of CPU
 
 
@@ -70,6 +72,11 @@ def is_listening(settings: ServerSettings) -> bool:
     except OSError:
         return False
     return True
+
+
+def has_executor(pid: int) -> bool:
+    """Say whether the SuperLink `pid` has its SuperExec, without which it starts nothing."""
+    return any(EXECUTOR in command for command in child_commands(pid))
 
 
 def prepare(settings: ServerSettings) -> None:

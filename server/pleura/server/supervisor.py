@@ -28,6 +28,7 @@ from pleura.server.settings import CONFIG_ENV, ServerSettings
 from pleura.server.superlink import (
     HOST,
     flower_environment,
+    has_executor,
     is_listening,
     prepare,
     superlink_argv,
@@ -79,7 +80,13 @@ def _supervise(settings: ServerSettings, config: Path, stop: threading.Event) ->
         if pid is not None:
             os.kill(pid, signal.SIGTERM)
 
-    keeper = RunKeeper(settings, config, restart_superlink, is_ready=lambda: is_listening(settings))
+    keeper = RunKeeper(
+        settings,
+        config,
+        restart_superlink,
+        is_ready=lambda: is_listening(settings),
+        has_executor=lambda: has_executor(supervisor.pids().get(SUPERLINK, 0)),
+    )
     supervisor = Supervisor(children(settings, config), tick=keeper.tick)
     events.emit("process.started", process="server", pid=os.getpid(), port=settings.port)
     try:

@@ -25,7 +25,7 @@ from pleura.server.runs import RoundState, RunState
 from pleura.server.settings import ServerSettings
 from pleura.server.sites import SiteRegistry
 from pleura.server.store import RunStore
-from pleura.server.superlink import is_listening, prepare
+from pleura.server.superlink import has_executor, is_listening, prepare
 from pleura.server.supervisor import SUPERLINK, children
 from tests.builders.coordinator import free_port
 from tests.builders.federation import (
@@ -65,14 +65,22 @@ class Coordinator:
         self.log = StatementLog(self.settings.log_db_file)
         self.stop = threading.Event()
         self.keeper = RunKeeper(
-            self.settings, self.config, self.restart, is_ready=lambda: is_listening(self.settings)
+            self.settings,
+            self.config,
+            self.restart,
+            is_ready=lambda: is_listening(self.settings),
+            has_executor=lambda: has_executor(self.superlink),
         )
         superlink = [c for c in children(self.settings, self.config) if c.name == SUPERLINK]
         self.supervisor = Supervisor(superlink, tick=self.keeper.tick)
         self.thread = threading.Thread(target=self.supervisor.run_until, args=(self.stop,))
 
+    @property
+    def superlink(self) -> int:
+        return self.supervisor.pids().get(SUPERLINK, 0)
+
     def restart(self) -> None:
-        os.kill(self.supervisor.pids()[SUPERLINK], signal.SIGTERM)
+        os.kill(self.superlink, signal.SIGTERM)
 
     def create(self, plan: RunPlan, folder: Path) -> None:
         write_packed(folder / "initial.st", model_tensors())
@@ -135,7 +143,7 @@ def reference_model(folder: Path, plan: RunPlan) -> str:
     return digest
 
 
-def serverapps(coordinator: Coordinator) -> list[int]:
+def serverapps(coordinator: Coordinator, program: bytes = b"flwr-serverapp") -> list[int]:
     """Return the ids of ServerApp processes that work for this coordinator."""
     wanted = f"127.0.0.1:{coordinator.settings.superlink_port}".encode()
     found = []
@@ -145,7 +153,7 @@ def serverapps(coordinator: Coordinator) -> list[int]:
                 words = (entry / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if wanted in words and any(w.endswith(b"flwr-serverapp") for w in words):
+            if wanted in words and any(w.endswith(program) for w in words):
                 found.append(int(entry.name))
     return found
 
@@ -199,3 +207,23 @@ def test_a_killed_serverapp_and_a_killed_superlink_cost_seconds_and_change_no_by
     final = coordinator.store.models(plan.run_id)[-1].ref.blob_sha256
     assert final == reference_model(tmp_path / "memory", plan)
     assert all(stub.computed == 9 for stub in stubs.values())
+
+
+def test_a_killed_superexec_is_noticed_although_the_superlink_goes_on(
+    coordinator: Coordinator, tmp_path: Path
+) -> None:
+    plan = make_plan(fed={"rounds": 4, "deadline_s": 60})
+    address = f"127.0.0.1:{coordinator.settings.superlink_port}"
+    stubs = stubs_of(coordinator, tmp_path)
+    coordinator.wait(lambda: is_listening(coordinator.settings))
+    coordinator.wait(lambda: has_executor(coordinator.superlink))
+    before = coordinator.superlink
+    executors = serverapps(coordinator, b"flower-superexec")
+    assert len(executors) == 1
+    os.kill(executors[0], signal.SIGKILL)
+    coordinator.wait(lambda: not has_executor(before))
+    with fleet(stubs, address, coordinator.settings.sites_db_file):
+        coordinator.create(plan, tmp_path)
+        coordinator.wait(lambda: coordinator.state(plan).is_final)
+    assert coordinator.state(plan) is RunState.FINISHED, coordinator.trace()
+    assert coordinator.superlink != before
