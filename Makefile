@@ -4,13 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check format bench studies docs proto clean
+.PHONY: install demo test check format bench bench-deid studies docs proto clean
 
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ocr]'
 	@touch $(STAMP)
 
 demo: install  ## one coordinator, three hospitals and one external, on this machine
@@ -27,6 +27,9 @@ check: install  ## format, lint, types, import contracts
 
 bench: install  ## round times beside plain Flower, one run, ratios printed
 	@$(BIN)/python -m tests.benchmarks.rounds
+
+bench-deid: install  ## de-identifiers on planted files, leaks and losses (needs the research images)
+	@$(BIN)/python -m tests.benchmarks.deid
 
 studies: install  ## LIDC and chest radiographs through real processes (needs the research images)
 	@$(BIN)/python -m tests.benchmarks.studies lidc

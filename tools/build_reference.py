@@ -10,6 +10,7 @@ must name each exactly once.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import textwrap
 import tomllib
@@ -85,6 +86,7 @@ def pages() -> dict[str, str]:
         "settings.md": settings_page(notes),
         "plan.md": plan_page(notes["plan"]),
         "cli.md": cli_page(),
+        "deid-conformance.md": conformance_page(),
     }
 
 
@@ -119,6 +121,19 @@ def errors_page() -> str:
         "## Codes",
         _table(("code", "what to do", "exit", "class", "package"), sorted(rows)),
     )
+
+
+# --- conformance -------------------------------------------------------------------
+
+
+def conformance_page() -> str:
+    """Return the page of what the de-identifier does of PS3.15, made by the tool beside this."""
+    path = Path(__file__).with_name("build_conformance.py")
+    spec = importlib.util.spec_from_file_location("build_conformance", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return _page("De-identification conformance", *module.parts(_table))
 
 
 # --- events ------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from pleura.common.errors import PleuraError
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "tools" / "build_reference.py"
-PAGES = ("errors.md", "events.md", "settings.md", "plan.md", "cli.md")
+PAGES = ("errors.md", "events.md", "settings.md", "plan.md", "cli.md", "deid-conformance.md")
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,20 @@ from pydicom import Dataset, dcmread
 
 from pleura.anonymizer.engine import Deidentified, deidentify_file
 from pleura.anonymizer.errors import Quarantined
+from pleura.anonymizer.mapping import open_pseudonyms
 from pleura.anonymizer.profile import Profile, load_profile
-from pleura.anonymizer.pseudonyms import ProjectKey
+from pleura.anonymizer.pseudonyms import ProjectKey, Pseudonyms
 from tests.builders.identified import PLANTED, project_key, write
 
 GDPR = load_profile("gdpr_pseudonymous")
 RESEARCH = load_profile("research_dates")
 HIPAA = load_profile("hipaa_safe_harbor")
 KEY = project_key()
+
+
+def names_for(profile: Profile, key: ProjectKey, folder: Path) -> Pseudonyms:
+    """Return what the profile wants: the key, or a mapping in a folder beside the output."""
+    return open_pseudonyms(profile, key, folder.with_name(folder.name + ".vault") / "map.db")
 
 
 def run(
@@ -27,7 +33,11 @@ def run(
     profile: Profile = GDPR,
     key: ProjectKey = KEY,
 ) -> Deidentified:
-    return deidentify_file(source, out, profile=profile, key=key, allow_unread_text=allow)
+    names = names_for(profile, key, out)
+    try:
+        return deidentify_file(source, out, profile=profile, key=names, allow_unread_text=allow)
+    finally:
+        names.close()
 
 
 def cleaned(tmp_path: Path, ds: Dataset, *, profile: Profile = GDPR) -> Dataset:

@@ -13,6 +13,7 @@ from pleura.anonymizer.errors import Quarantined
 from pleura.anonymizer.profile import load_profile
 from pleura.anonymizer.pseudonyms import ProjectKey
 from pleura.client.phantoms.site import PhantomSite, PhantomSummary, PhantomTask, write_site
+from tests.builders.deidentified import names_for
 from tests.builders.dicom_cases import ODD_CASES, write_sound
 
 KEY = ProjectKey.from_bytes(bytes(range(32)))
@@ -39,10 +40,13 @@ def test_no_planted_value_survives_deidentification(
 ) -> None:
     folder, summary = written
     profile = load_profile(name)
+    out = tmp_path / "out"
+    names = names_for(profile, KEY, out)
     for source in _sources(folder):
-        done = deidentify_file(source, tmp_path, profile=profile, key=KEY, allow_unread_text=True)
+        done = deidentify_file(source, out, profile=profile, key=names, allow_unread_text=True)
         np.testing.assert_array_equal(dcmread(done.path).pixel_array, dcmread(source).pixel_array)
-    outputs = list(tmp_path.rglob("*.dcm"))
+    names.close()
+    outputs = list(out.rglob("*.dcm"))
     assert len(outputs) == summary.files
     data = b"".join(path.read_bytes() for path in outputs)
     # research_dates keeps the scanner's identity on purpose (PS3.15 E.3.8)

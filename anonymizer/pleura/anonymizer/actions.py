@@ -16,9 +16,10 @@ from pydicom._uid_dict import UID_dictionary
 
 from pleura.anonymizer import dates
 from pleura.anonymizer.profile import Profile
-from pleura.anonymizer.pseudonyms import ProjectKey
+from pleura.anonymizer.prose import clean_prose
+from pleura.anonymizer.pseudonyms import Pseudonyms
 from pleura.anonymizer.rules import Rules
-from pleura.anonymizer.text import Seeds, decode_text, has_pattern, known_character_set
+from pleura.anonymizer.text import Seeds, decode_text, encode_text, known_character_set
 from pleura.anonymizer.wire import Element, vr_of
 
 DUMMY_TEXT: Final = "ANONYMIZED"
@@ -47,11 +48,20 @@ _FAMILIES: Final = (
     {"US", "SS", "UL", "SL", "UV", "SV"}, {"FL", "FD"}, {"OB", "OW", "OF", "OD", "OL", "OV"},
     {"LO", "SH", "UC", "CS"}, {"LT", "ST", "UT"}, {"DS", "IS"},
 )  # fmt: skip
+_WIDTHS: Final = {
+    **dict.fromkeys(("US", "SS"), 2),
+    **dict.fromkeys(("UL", "SL", "FL", "AT"), 4),
+    **dict.fromkeys(("FD", "SV", "UV"), 8),
+}
 _NUMERIC: Final = re.compile(r" *[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)? *")
 _CODE_STRING: Final = re.compile(r" *[A-Z0-9_ ]{0,16} *")
 # Code value, scheme, version and long code are made of digits: seeds only, no patterns.
 _CODED: Final = frozenset({0x00080100, 0x00080102, 0x00080103, 0x00080119})
 _TEXT_VALUE: Final = 0x0040A160
+# Versions look like dates and addresses (2.6.3.6): seeds only too.
+_VERSIONS: Final = frozenset({0x00181020})
+# Series, acquisition and instance number: order in a study; one that is an identifier becomes 0.
+_ORDINALS: Final = frozenset({0x00200011, 0x00200012, 0x00200013})
 CHARACTER_SET: Final = 0x00080005
 
 
@@ -62,6 +72,7 @@ class Tally:
     actions: Counter[str] = field(default_factory=Counter)
     removed: Counter[str] = field(default_factory=Counter)
     invalid_values: int = 0
+    words_removed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +81,12 @@ class Context:
 
     rules: Rules
     profile: Profile
-    key: ProjectKey
+    key: Pseudonyms
     seeds: Seeds
     shift_days: int
     tally: Tally
+    shift_seconds: int = 0
+    sop_class: str = ""  # of the object, for the types of its attributes
 
 
 def dictionary_vr(tag: int) -> str:
@@ -126,19 +139,46 @@ def _dummy_items(element: Element, context: Context, depth: int) -> list[list[El
 def shift(element: Element, context: Context) -> Element | None:
     """Return the date or time moved by the patient's shift, or None if it is none."""
     text = bytes(element.value).decode("latin-1").strip(" \0")
-    moved = [_shift_one(part, element.vr, context.shift_days) for part in text.split("\\")]
+    moved = [_shift_one(part, element.vr, context) for part in text.split("\\")]
     if any(part is None for part in moved):
         context.tally.invalid_values += 1
         return None
     return Element(element.tag, element.vr, "\\".join(p for p in moved if p).encode())
 
 
-def _shift_one(value: str, vr: str, days: int) -> str | None:
+def _shift_one(value: str, vr: str, context: Context) -> str | None:
     if not value.strip():
         return ""
+    if context.profile.year_only:
+        return dates.year_of_date(value) if vr == "DA" else dates.year_of_datetime(value)
     if vr == "DA":
-        return dates.shift_date(value, days)
-    return dates.shift_datetime(value, days) if vr == "DT" else dates.parse_time(value)
+        return dates.shift_date(value, context.shift_days)
+    if vr == "DT":
+        return dates.shift_datetime(value, context.shift_days, context.shift_seconds)
+    return dates.parse_time(value)
+
+
+def shift_pairs(elements: Sequence[Element], context: Context) -> dict[int, Element | None]:
+    """Return the DA and TM elements of one data set or item moved together by days and seconds.
+
+    None means the value cannot stay. Empty unless the profile shifts the time of day too.
+    """
+    if not context.profile.shift_time:
+        return {}
+    texts: dict[str, dict[int, str]] = {"DA": {}, "TM": {}}
+    for element in elements:
+        if element.vr in texts and element.items is None:
+            text = bytes(element.value).decode("latin-1").strip(" \0")
+            texts[element.vr].setdefault(element.tag, text)
+    moved = dates.shift_pairs(texts["DA"], texts["TM"], context.shift_days, context.shift_seconds)
+    return {
+        tag: None if text is None else Element(tag, _pair_vr(tag, texts), text.encode())
+        for tag, text in moved.items()
+    }
+
+
+def _pair_vr(tag: int, texts: dict[str, dict[int, str]]) -> str:
+    return "DA" if tag in texts["DA"] else "TM"
 
 
 def by_representation(
@@ -151,11 +191,15 @@ def by_representation(
     vr = element.vr
     if element.tag == CHARACTER_SET:
         terms = [t.strip(" \0") for t in bytes(element.value).decode("latin-1").split("\\")]
-        return element if known_character_set(terms) else None
+        if not known_character_set(terms):
+            return None
+        return element if vr == "CS" else Element(element.tag, "CS", bytes(element.value))
     if not has_lawful_vr(element.tag, vr):
         return None
     if vr in ("LO", "SH", "UC") or (is_retained and vr in ("LT", "ST", "UT", "UR")):
         return _short_text(element, character_sets, context, is_retained=is_retained)
+    if vr in ("LT", "ST", "UT"):
+        return _prose(element, character_sets, context)
     if vr in ("DA", "TM", "DT"):
         return shift(element, context) if context.profile.dates == "shift" else None
     if vr == "UI":
@@ -167,29 +211,71 @@ def by_representation(
 def _short_text(
     element: Element, character_sets: Sequence[str], context: Context, *, is_retained: bool
 ) -> Element:
-    """Keep a short text without seed and pattern, else empty it: type 2 stays legal."""
+    """Clean a short text by seeds and patterns; left empty it stays, so type 2 stays legal.
+
+    An identifier or code that holds a seed is of no use in part, so it goes whole.
+    """
+    is_free = element.tag not in _CODED and not is_retained
+    has_patterns = is_free and element.tag not in _VERSIONS
+    strict = has_patterns and context.profile.strict_prose
+    cleaned = clean_text(element, character_sets, context, strict=strict, patterns=has_patterns)
+    return Element(element.tag, element.vr) if cleaned is not element and not is_free else cleaned
+
+
+def clean_text(
+    element: Element,
+    character_sets: Sequence[str],
+    context: Context,
+    *,
+    strict: bool,
+    patterns: bool = True,
+) -> Element:
+    """Return a text cleaned value by value, in its own character set; unreadable: empty."""
     text = decode_text(bytes(element.value), character_sets, element.vr)
     if text is None:
         context.tally.invalid_values += 1
         return Element(element.tag, element.vr)
-    is_free = element.tag not in _CODED and not is_retained
-    if context.seeds.found_in(text) or (is_free and has_pattern(text)):
-        context.tally.actions["seed"] += 1
+    terms = context.rules.defined_terms
+    parts = text.split("\\") if element.vr in ("LO", "SH", "UC") else [text]
+    cleaned = [
+        clean_prose(part, context.seeds, strict=strict, terms=terms, patterns=patterns)
+        for part in parts
+    ]
+    removed = sum(part.removed_words for part in cleaned)
+    if not removed and not context.seeds.found_in(text):
+        return element
+    context.tally.actions["seed"] += 1
+    context.tally.words_removed += removed
+    left = "\\".join(part.text for part in cleaned)
+    raw = encode_text(left, character_sets, element.vr)
+    if raw is None:
+        context.tally.invalid_values += 1
+    if raw is None or context.seeds.found_in(left):
         return Element(element.tag, element.vr)
-    return element
+    return Element(element.tag, element.vr, raw)
 
 
 def _code_string(element: Element, context: Context) -> Element | None:
+    """Return the codes without the unlawful ones and those that hold a seed; the rest stay."""
     text = bytes(element.value).rstrip(b"\0").decode("latin-1")
-    for part in text.split("\\"):
-        if not _CODE_STRING.fullmatch(part):
-            context.tally.invalid_values += 1
-            return None
-        word = part.strip()
-        if word not in context.rules.defined_terms and context.seeds.found_in(word):
-            context.tally.actions["seed"] += 1
-            return None
-    return element
+    parts = text.split("\\")
+    left = [part if _may_stay(part, context) else "" for part in parts]
+    if left == parts:
+        return element
+    if not any(part.strip() for part in left):
+        return None
+    return Element(element.tag, element.vr, "\\".join(left).encode("ascii"))
+
+
+def _may_stay(code: str, context: Context) -> bool:
+    if not _CODE_STRING.fullmatch(code):
+        context.tally.invalid_values += 1
+        return False
+    word = code.strip()
+    if word not in context.rules.defined_terms and context.seeds.found_in(word):
+        context.tally.actions["seed"] += 1
+        return False
+    return True
 
 
 def _number(element: Element, context: Context) -> Element | None:
@@ -200,7 +286,7 @@ def _number(element: Element, context: Context) -> Element | None:
             return None
         if context.seeds.equals_number(part):
             context.tally.actions["seed"] += 1
-            return None
+            return dummy(element, context) if element.tag in _ORDINALS else None
     return element
 
 
@@ -217,8 +303,11 @@ def _age(element: Element, context: Context) -> Element | None:
     return Element(element.tag, element.vr, capped.encode())
 
 
-def _prose(element: Element, context: Context) -> Element | None:
-    """Remove prose; the text of a report item becomes a dummy so the item stays legal."""
+def _prose(element: Element, character_sets: Sequence[str], context: Context) -> Element | None:
+    """Clean prose strictly; an emptied report item becomes a dummy so it stays legal."""
+    cleaned = clean_text(element, character_sets, context, strict=True)
+    if bytes(cleaned.value).strip(b" \0"):
+        return cleaned
     return dummy(element, context) if element.tag == _TEXT_VALUE else None
 
 
@@ -226,7 +315,11 @@ def _bulk(element: Element, context: Context) -> Element | None:
     return element if element.tag in context.rules.bulk else None
 
 
-def _as_is(element: Element, context: Context) -> Element | None:
+def _binary_number(element: Element, context: Context) -> Element | None:
+    """Return numbers as they are; bytes that make no whole number of them are none."""
+    if len(element.value) % _WIDTHS[element.vr]:
+        context.tally.invalid_values += 1
+        return None
     return element
 
 
@@ -234,7 +327,6 @@ _RULES: Final[dict[str, Callable[[Element, Context], Element | None]]] = {
     "CS": _code_string,
     "AS": _age,
     **dict.fromkeys(("DS", "IS"), _number),
-    **dict.fromkeys(("LT", "ST", "UT"), _prose),
     **dict.fromkeys(("OB", "OW", "OF", "OD", "OL", "OV"), _bulk),
-    **dict.fromkeys(("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT"), _as_is),
+    **dict.fromkeys(_WIDTHS, _binary_number),
 }

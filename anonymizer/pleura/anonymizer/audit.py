@@ -46,34 +46,88 @@ class AuditEntry(BaseModel, frozen=True, extra="forbid"):
     receipt: Receipt | None = None
 
 
+class AuditLog:
+    """An audit file open for writing: its chain is checked once, later only what was added."""
+
+    def __init__(self, path: Path) -> None:
+        """Check the chain of the file, if there is one.
+
+        Raises:
+            AuditBroken: the chain does not hold.
+        """
+        self._path = path
+        self._head, self._size = GENESIS, 0
+        if path.exists():
+            with path.open("rb") as file:
+                self._follow(file)
+
+    @property
+    def head(self) -> str:
+        """The head of the chain (hex)."""
+        return self._head.hex()
+
+    @property
+    def size_bytes(self) -> int:
+        """Length of the file as far as its chain is checked."""
+        return self._size
+
+    def append(self, entries: Sequence[AuditEntry], *, now: datetime) -> str:
+        """Append entries durably; return the new head (hex).
+
+        Raises:
+            AuditBroken: the file got shorter, or what others added does not hold.
+            DiskFull: no room; a line begun is taken back.
+        """
+        try:
+            with _locked(self._path) as file:
+                self._follow(file)
+                text, head = _chained(entries, self._head, now)
+                try:
+                    file.write(text)
+                    os.fsync(file.fileno())
+                except OSError:
+                    os.ftruncate(file.fileno(), self._size)
+                    raise
+                self._head, self._size = head, self._size + len(text)
+                return self.head
+        except OSError as exc:
+            raise_if_disk_full(exc)
+            raise
+
+    def lines_after(self, offset: int) -> Iterator[AuditLine]:
+        """Yield the checked lines from a byte offset on."""
+        if not self._path.exists():
+            return
+        with self._path.open("rb") as file:
+            file.seek(offset)
+            for encoded in file:
+                yield AuditLine.model_validate_json(encoded)
+
+    def _follow(self, file: BinaryIO) -> None:
+        if os.fstat(file.fileno()).st_size < self._size:
+            raise AuditBroken("the file got shorter")
+        file.seek(self._size)
+        self._head, self._size = _head(file, self._head, self._size)
+
+
 def append(path: Path, entries: Sequence[AuditEntry], *, now: datetime) -> str:
-    """Append entries durably; return the new head (hex).
+    """Check a file's chain, append entries durably and return the new head (hex).
 
     Raises:
         AuditBroken: the file's chain does not hold; nothing is added to it.
         DiskFull: no room; a line begun is taken back.
     """
-    try:
-        with _locked(path) as file:
-            head = _head(file.read())
-            start = file.tell()
-            text = b""
-            for entry in entries:
-                line = AuditLine(prev=head.hex(), time=to_rfc3339(now), **dict(entry))
-                encoded = canonical_json(line.model_dump(mode="json"))
-                head = hashlib.sha256(head + encoded).digest()
-                text += encoded + b"\n"
-            try:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            except OSError:
-                os.ftruncate(file.fileno(), start)
-                raise
-            return head.hex()
-    except OSError as exc:
-        raise_if_disk_full(exc)
-        raise
+    return AuditLog(path).append(entries, now=now)
+
+
+def _chained(entries: Sequence[AuditEntry], head: bytes, now: datetime) -> tuple[bytes, bytes]:
+    text, time = [], to_rfc3339(now)
+    for entry in entries:
+        line = AuditLine(prev=head.hex(), time=time, **dict(entry))
+        encoded = canonical_json(line.model_dump(mode="json"))
+        head = hashlib.sha256(head + encoded).digest()
+        text.append(encoded + b"\n")
+    return b"".join(text), head
 
 
 @contextmanager
@@ -90,14 +144,16 @@ def verify_audit(path: Path) -> str:
     Raises:
         AuditBroken: a line was changed, removed, added or cut; the message has its number.
     """
-    return _head(path.read_bytes()).hex()
+    with path.open("rb") as file:
+        return _head(file, GENESIS, 0)[0].hex()
 
 
-def _head(content: bytes) -> bytes:
-    if content and not content.endswith(b"\n"):
-        raise AuditBroken("the last line is cut")
-    head = GENESIS
-    for number, encoded in enumerate(content.splitlines(), start=1):
+def _head(file: BinaryIO, head: bytes, size: int) -> tuple[bytes, int]:
+    """Follow the chain from where the file stands; return head and size at its end."""
+    for number, content in enumerate(file, start=1):
+        if not content.endswith(b"\n"):
+            raise AuditBroken("the last line is cut")
+        encoded = content[:-1]
         try:
             line = AuditLine.model_validate_json(encoded)
         except ValidationError:
@@ -105,4 +161,5 @@ def _head(content: bytes) -> bytes:
         if line.prev != head.hex() or canonical_json(line.model_dump(mode="json")) != encoded:
             raise AuditBroken(f"line {number}")
         head = hashlib.sha256(head + encoded).digest()
-    return head
+        size += len(content)
+    return head, size

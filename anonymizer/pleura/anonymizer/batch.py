@@ -1,43 +1,55 @@
-"""Batches: many files, several processes, whole studies in or out.
+"""Batches: many files, several processes, whole studies in or out, and resumable.
 
-Files are de-identified into a staging folder inside `out`; only after all of them are done
-are the studies judged and moved, each as a whole. A study that names two patients goes to
-quarantine completely, two differing objects of one SOP UID go both.
+Files are de-identified into a staging folder beside `out` and noted in a journal there; only
+after all of them are done are the studies judged and moved, each as a whole. A batch that was
+killed goes on when it is run again: what the journal calls finished is not touched, what is
+staged and complete is used, and everything else there is swept away.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
-import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field, replace
-from multiprocessing import get_context
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Final
 
-from pleura.anonymizer import audit as audit_file
+from pleura.anonymizer.audit import AuditLog
+from pleura.anonymizer.burnedin.policy import Mode
 from pleura.anonymizer.engine import Deidentified, deidentify_file
 from pleura.anonymizer.errors import (
     DuplicateDiffers,
     InternalFault,
+    NotDicom,
+    OcrUnavailable,
     OutputNotSeparate,
     PatientConflict,
     Quarantined,
 )
+from pleura.anonymizer.journal import Journal, Row
+from pleura.anonymizer.marking import VERSION
+from pleura.anonymizer.members import count_members, extracted, is_archive
 from pleura.anonymizer.profile import Profile
-from pleura.anonymizer.pseudonyms import ProjectKey
-from pleura.anonymizer.quarantine import quarantine_file
+from pleura.anonymizer.pseudonyms import Pseudonyms
+from pleura.anonymizer.receipt import Receipt
+from pleura.anonymizer.rules import load_rules
+from pleura.anonymizer.settling import READY, Settler, has_bytes
+from pleura.anonymizer.workers import Outcome, Task, WorkerPool
 from pleura.common import events
+from pleura.common.canonical import canonical_json
 from pleura.common.clock import Clock, SystemClock
-from pleura.common.files import fsync_folder, raise_if_disk_full
-from pleura.common.supervision import die_with_parent
+from pleura.common.files import atomic_writer, raise_if_disk_full
 
-_STAGING: Final = ".staging-"
+STAGING: Final = ".staging"
+FILE_LIMIT_S: Final = 3600.0
+# Refusals that other files, or this installation, decide: tried again on every run.
+_TRIED_AGAIN: Final = frozenset(
+    {PatientConflict.code, DuplicateDiffers.code, InternalFault.code, OcrUnavailable.code}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +68,14 @@ class BatchItem:
 
 @dataclass(frozen=True, slots=True)
 class BatchSummary:
-    """Counts of a batch; `audit_head` is the chain's head after it."""
+    """Counts over all inputs; `resumed` of them were finished by an earlier run already."""
 
     accepted: int
     duplicates: int
     quarantined: Mapping[str, int]
     seconds: float
     audit_head: str
+    resumed: int = 0
 
     @property
     def is_clean(self) -> bool:
@@ -71,25 +84,57 @@ class BatchSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
-    profile: Profile
-    key: ProjectKey
-    staging: Path
-    allow_unread_text: bool
+class DeidJob:
+    """What a worker needs to de-identify any file of the batch."""
 
-    def run(self, index: int, source: Path) -> BatchItem:
-        """De-identify one file into a staging folder of its own."""
+    profile: Profile
+    key: Pseudonyms
+    staging: Path
+    allow_unread_text: bool = False
+    tombstones: frozenset[str] = frozenset()
+    follow_archives: bool = False
+    ocr: Mode = "policy"
+
+    def run(self, task: Task, slot: int) -> Outcome:
+        """De-identify one file into the staging folder."""
         try:
-            result = deidentify_file(
-                source,
-                self.staging / str(index),
-                profile=self.profile,
-                key=self.key,
-                allow_unread_text=self.allow_unread_text,
-            )
+            if task.member is not None:
+                with extracted(task.path, task.member, self.staging) as path:
+                    return self._staged(task, path, slot)
+            if self.follow_archives and is_archive(task.path):
+                count = count_members(task.path)
+                return Outcome(task, members=count) if count else Outcome(task, code=NotDicom.code)
+            return self._staged(task, task.path, slot)
         except Quarantined as exc:
-            return BatchItem(source, code=exc.code, counts=exc.counts)
-        return BatchItem(source, result=result)
+            return Outcome(task, code=exc.code, counts=exc.counts)
+
+    def _staged(self, task: Task, path: Path, slot: int) -> Outcome:
+        try:
+            result = self._deidentify(path, self.staging / f"w{slot}")
+        except DuplicateDiffers:  # of one before it in this worker; the batch judges both
+            result = self._deidentify(path, self.staging / f"s{task.seq}")
+        record = {
+            f.name: getattr(result, f.name)
+            for f in fields(result)
+            if f.name not in ("path", "receipt")
+        }
+        staged = result.path.relative_to(self.staging)
+        receipt = result.receipt.to_json()
+        return Outcome(task, staged=staged, record=json.dumps(record), receipt=receipt)
+
+    def _deidentify(self, path: Path, folder: Path) -> Deidentified:
+        return deidentify_file(
+            path, folder, profile=self.profile, key=self.key, tombstones=self.tombstones,
+            ocr=self.ocr, allow_unread_text=self.allow_unread_text, fsync=False,
+        )  # fmt: skip
+
+    @property
+    def settings(self) -> str:
+        """SHA-256 (hex) of all that decides about the bytes of an output."""
+        parts = [VERSION, self.profile.digest, load_rules().digest, self.key.key_id, self.key.kind]
+        parts += [str(self.key.version), str(self.allow_unread_text), self.ocr]
+        parts += sorted(self.tombstones)
+        return hashlib.sha256(canonical_json(parts)).hexdigest()
 
 
 def run_batch(
@@ -98,41 +143,212 @@ def run_batch(
     quarantine: Path,
     *,
     profile: Profile,
-    key: ProjectKey,
+    key: Pseudonyms,
     jobs: int = 1,
+    ocr: Mode = "policy",
     allow_unread_text: bool = False,
     on_result: Callable[[BatchItem], None] | None = None,
     on_progress: Callable[[int], None] | None = None,
+    on_total: Callable[[int], None] | None = None,
     audit: Path | None = None,
+    journal: Path | None = None,
     clock: Clock | None = None,
+    tombstones: frozenset[str] = frozenset(),
+    follow_archives: bool = False,
+    mirror: Callable[[Path], Path] | None = None,
+    name_map: Path | None = None,
 ) -> BatchSummary:
     """De-identify `files` into `out/<patient>/<study>/<series>/<sop>.dcm`.
 
-    `on_progress` gets the number of files processed so far; `on_result` the final fate of each
-    file, after its study is in place. The audit file defaults to `<out>.audit.jsonl`.
+    `on_progress` gets the number of files processed so far, `on_total` the number of all once
+    an archive added its members; `on_result` the final fate of each file of this run, after
+    its study is in place. Audit and journal default to `<out>.audit.jsonl` and
+    `<out>.journal.db`; they belong to this output alone. `jobs` 1 works in this process.
+    `ocr` says whose pixels are read for burned-in text, as in `deidentify_file`.
+    `mirror` gives the place of a source instead of the layout, `name_map` is where a line for
+    each accepted source is written; both hold file names, which identify people.
+    `tombstones` (`erasure.ErasureIndex.tombstones`): erased patients, turned away as ERASED.
 
     Raises:
+        MappingRequired: the profile wants pseudonyms drawn at random and `key` computes them.
         OutputNotSeparate: `quarantine` and `out` contain each other.
-        DiskFull: no room; nothing partial is left and no study was begun.
+        BatchRunning: another batch works on `out`.
+        DiskFull: no room; nothing partial is in `out`, run again once there is room.
         AuditBroken: the audit file's chain does not hold; nothing was written.
     """
     started = time.monotonic()
+    profile.check_kind(key.kind)
     _check_separate(out, quarantine)
-    audit = audit or out.with_name(out.name + ".audit.jsonl")
-    if audit.exists():
-        audit_file.verify_audit(audit)
+    log = AuditLog(audit or out.with_name(out.name + ".audit.jsonl"))
     out.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _sweep_dead_staging(out)
-    staging = Path(tempfile.mkdtemp(prefix=f"{_STAGING}{os.getpid()}-", dir=out))
+    staging = _staging_for(out, journal)
+    job = DeidJob(profile, key, staging, allow_unread_text, tombstones, follow_archives, ocr)
+    book = Journal(journal or out.with_name(out.name + ".journal.db"), job.settings)
     try:
-        job = _Job(profile, key, staging, allow_unread_text)
-        judged = _judge(_process(files, job, jobs, on_progress), out)
-        final = _settle(judged, staging, out)
-        entries = [_settle_rejected(item, quarantine, profile, key) for item in final]
-        head = audit_file.append(audit, entries, now=(clock or SystemClock()).now())
+        batch = _Batch(files, out, job, book, on_progress, on_total)
+        batch.process(jobs)
+        settler = Settler(
+            book, log, out=out, staging=job.staging, quarantine=quarantine, profile=profile,
+            key=key, clock=clock or SystemClock(), task_of=batch.task_of,
+            mirror=None if mirror is None else lambda task: _mirrored(task, mirror),
+        )  # fmt: skip
+        for row in settler.settle():
+            if on_result is not None:
+                on_result(_item(row, batch.task_of(row.seq).path, out))
+        if name_map is not None:
+            with atomic_writer(name_map, mode=0o600) as file:
+                file.writelines(batch.name_lines())
+        shutil.rmtree(job.staging, ignore_errors=True)
+        return _summary(book, log, batch.resumed, time.monotonic() - started)
+    except OSError as exc:
+        raise_if_disk_full(exc)
+        raise
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return _report(final, on_result, profile, head, time.monotonic() - started)
+        book.close()
+
+
+class _Batch:
+    """The files of one run: which need work, and what came of it."""
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        out: Path,
+        job: DeidJob,
+        journal: Journal,
+        on_progress: Callable[[int], None] | None,
+        on_total: Callable[[int], None] | None,
+    ) -> None:
+        self._sources: list[tuple[Path, int | None]] = [(path, None) for path in files]
+        self._out, self._job, self._journal = out, job, journal
+        self._on_progress, self._on_total = on_progress, on_total
+        self._archives = self._done = self.resumed = self._resume_at = 0
+
+    def process(self, jobs: int) -> None:
+        """Bring every file to a row of the journal."""
+        self._sweep()
+        self._job.staging.mkdir(exist_ok=True, mode=0o700)
+        if jobs <= 1:
+            for task in self._pending():
+                self._take(self._job.run(task, 0))
+        else:
+            self._process_with(jobs)
+        self._journal.flush()
+
+    def task_of(self, seq: int) -> Task:
+        """Return input number `seq`."""
+        path, member = self._sources[seq]
+        spelled = str(path) if member is None else f"{path}\0{member}"
+        return Task(seq, path, member, name=self._job.key.keyed("name", spelled))
+
+    def _process_with(self, jobs: int) -> None:
+        pending = self._pending()
+        with WorkerPool(
+            self._job, min(jobs, len(self._sources) or 1), limit_s=FILE_LIMIT_S
+        ) as pool:
+            is_open = True
+            while is_open or not pool.is_idle:
+                while is_open and pool.room:
+                    task = next(pending, None)
+                    if task is None:
+                        is_open = False
+                    else:
+                        pool.submit(task)
+                for outcome in pool.outcomes():
+                    self._take(outcome)
+                    if outcome.members is not None and not is_open:
+                        pending, is_open = self._pending(from_seq=self._resume_at), True
+
+    def _pending(self, from_seq: int = 0) -> Iterator[Task]:
+        """Yield what is to be done; members of archives are added to the end meanwhile."""
+        seq = from_seq
+        while seq < len(self._sources):
+            task = self.task_of(seq)
+            task = Task(seq, task.path, task.member, task.name, self._stamp(task.path))
+            seq += 1
+            self._resume_at = seq
+            row = self._journal.find(task.name)
+            if row is not None and self._is_done(row, task):
+                self._journal.adopt(row, task.seq)
+                self.resumed += row.state not in ("staged", "refused")
+                self._step()
+            else:
+                yield task
+
+    def _stamp(self, path: Path) -> str:
+        try:
+            status = path.stat()
+        except OSError:
+            return ""
+        return self._job.key.keyed("stamp", f"{status.st_size}:{status.st_mtime_ns}")
+
+    def _is_done(self, row: Row, task: Task) -> bool:
+        """Return whether nothing has to be done again for an input."""
+        if not task.stamp or (row.stamp, row.settings) != (task.stamp, self._journal.settings):
+            return False
+        if row.state == "staged":
+            path = self._job.staging / row.staged
+            return has_bytes(path, row.sha256, row.size_bytes)
+        if row.state in ("accepted", "duplicate"):
+            path = self._out / row.placed
+            return path.exists() and path.stat().st_size == row.size_bytes
+        return row.code not in _TRIED_AGAIN
+
+    def _take(self, outcome: Outcome) -> None:
+        task = outcome.task
+        if outcome.members is not None:
+            self._archives += 1
+            self._sources += [(task.path, member) for member in range(outcome.members)]
+            if self._on_total is not None:
+                self._on_total(len(self._sources) - self._archives)
+            return
+        self._journal.put(self._row(task, outcome))
+        self._step()
+
+    def _row(self, task: Task, outcome: Outcome) -> Row:
+        base = (task.name, task.stamp, self._journal.settings, self._journal.run, task.seq)
+        if outcome.staged is None:
+            return Row(*base, "refused", code=outcome.code, counts=json.dumps(outcome.counts))
+        record = json.loads(outcome.record)
+        return Row(
+            *base, "staged", code="ACCEPTED", patient=record["patient"], study=record["study_uid"],
+            sop=record["sop_uid"], sha256=record["sha256"], size_bytes=record["size_bytes"],
+            input_digest=json.loads(outcome.receipt)["input_digest"], staged=str(outcome.staged),
+            record=outcome.record, receipt=outcome.receipt,
+        )  # fmt: skip
+
+    def _step(self) -> None:
+        self._done += 1
+        if self._on_progress is not None:
+            self._on_progress(self._done)
+
+    def _sweep(self) -> None:
+        """Delete what a killed batch left in staging without a complete row."""
+        staging = self._job.staging
+        shutil.rmtree(staging / READY, ignore_errors=True)
+        for folder, _, names in os.walk(staging):
+            for name in names:
+                path = Path(folder, name)
+                if not self._journal.knows_staged(str(path.relative_to(staging))):
+                    path.unlink()
+
+    def name_lines(self) -> Iterator[bytes]:
+        """Yield a JSON line of source, member and place for each accepted input."""
+        for seq, placed in self._journal.places():
+            path, member = self._sources[seq]
+            line = {"in": str(path), "member": member, "out": placed}
+            yield json.dumps(line, ensure_ascii=False).encode("utf-8", "surrogateescape") + b"\n"
+
+
+def _staging_for(out: Path, journal: Path | None) -> Path:
+    """Return where unfinished files lie: beside the output, so that nobody reads them there.
+
+    An output that is a volume of its own holds them itself, or studies could not be renamed.
+    """
+    if journal is not None:
+        return journal.with_name(STAGING)
+    is_volume = out.stat().st_dev != out.resolve().parent.stat().st_dev
+    return out / STAGING if is_volume else out.with_name(out.name + STAGING)
 
 
 def _check_separate(out: Path, quarantine: Path) -> None:
@@ -141,172 +357,39 @@ def _check_separate(out: Path, quarantine: Path) -> None:
         raise OutputNotSeparate("the quarantine folder and the output folder overlap")
 
 
-def _sweep_dead_staging(out: Path) -> None:
-    """Remove what a killed batch left behind; a living one keeps its own."""
-    for folder in out.glob(f"{_STAGING}*"):
-        pid = folder.name.removeprefix(_STAGING).split("-")[0]
-        if pid.isdecimal() and not Path("/proc", pid).exists():
-            shutil.rmtree(folder, ignore_errors=True)
+def _mirrored(task: Task, mirror: Callable[[Path], Path]) -> Path:
+    place = mirror(task.path)
+    return place if task.member is None else place / f"{task.member}.dcm"
 
 
-def _process(
-    files: Sequence[Path], job: _Job, jobs: int, on_progress: Callable[[int], None] | None
-) -> list[BatchItem]:
-    """Return one item a file, in the order of `files`."""
-    done: dict[int, BatchItem] = {}
-    for index, item in _results(files, job, jobs):
-        done[index] = item
-        if on_progress is not None:
-            on_progress(len(done))
-    lost = InternalFault.code  # a worker that died takes its files with it: none is accepted
-    return [done.get(i, BatchItem(source, code=lost)) for i, source in enumerate(files)]
-
-
-def _results(files: Sequence[Path], job: _Job, jobs: int) -> Iterator[tuple[int, BatchItem]]:
-    if jobs <= 1 or len(files) <= 1:
-        for index, source in enumerate(files):
-            yield index, job.run(index, source)
-        return
-    workers = min(jobs, len(files))
-    with ProcessPoolExecutor(
-        workers,
-        mp_context=get_context("spawn"),
-        initializer=die_with_parent,  # a killed batch leaves no worker behind
-    ) as pool:
-        futures = {pool.submit(job.run, i, source): i for i, source in enumerate(files)}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BrokenProcessPool as exc:
-            kind = type(exc).__name__
-            events.emit("error.raised", process="anonymizer", code=InternalFault.code, error=kind)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _judge(items: Sequence[BatchItem], out: Path) -> list[BatchItem]:
-    """Return the items with study conflicts and differing duplicates turned away."""
-    patients: dict[str, set[str]] = defaultdict(set)
-    inputs: dict[str, set[str]] = defaultdict(set)
-    for item in items:
-        if item.result is not None:
-            patients[item.result.study_uid].add(item.result.patient)
-            inputs[item.result.sop_uid].add(item.result.receipt.input_digest)
-    for study, names in patients.items():
-        names.update(folder.parent.name for folder in out.glob(f"P*/{study}"))
-    judged: list[BatchItem] = []
-    seen: set[str] = set()
-    for item in items:
-        result = item.result
-        if result is None:
-            judged.append(item)
-        elif len(patients[result.study_uid]) > 1:
-            count = {"patients": len(patients[result.study_uid])}
-            judged.append(BatchItem(item.source, code=PatientConflict.code, counts=count))
-        elif len(inputs[result.sop_uid]) > 1 or _differs_from_accepted(result, out):
-            judged.append(BatchItem(item.source, code=DuplicateDiffers.code))
-        else:
-            judged.append(replace(item, is_duplicate=result.sop_uid in seen))
-            seen.add(result.sop_uid)
-    return judged
-
-
-def _final_path(result: Deidentified, out: Path) -> Path:
-    return out / result.patient / result.study_uid / result.series_uid / f"{result.sop_uid}.dcm"
-
-
-def _differs_from_accepted(result: Deidentified, out: Path) -> bool:
-    path = _final_path(result, out)
-    return path.exists() and path.read_bytes() != result.path.read_bytes()
-
-
-def _settle(items: Sequence[BatchItem], staging: Path, out: Path) -> list[BatchItem]:
-    """Move the accepted files to their places, a new study with one rename."""
-    ready = staging / "ready"
-    studies: set[Path] = set()
-    final: list[BatchItem] = []
-    try:
-        for item in items:
-            if item.result is None:
-                final.append(item)
-                continue
-            target = _final_path(item.result, out)
-            if not item.is_duplicate:
-                place = ready / target.relative_to(out)
-                place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                item.result.path.replace(place)
-                studies.add(place.parents[1])
-            final.append(replace(item, result=replace(item.result, path=target)))
-        for study in sorted(studies):
-            _move_study(study, out / study.relative_to(ready))
-    except OSError as exc:
-        raise_if_disk_full(exc)
-        raise
-    return final
-
-
-def _move_study(study: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if not target.exists():
-        study.replace(target)
-    else:
-        for path in sorted(study.rglob("*.dcm")):
-            place = target / path.relative_to(study)
-            place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            path.replace(place)
-            fsync_folder(place.parent)
-    fsync_folder(target)
-    fsync_folder(target.parent)
-
-
-def _settle_rejected(
-    item: BatchItem, quarantine: Path, profile: Profile, key: ProjectKey
-) -> audit_file.AuditEntry:
-    """Quarantine a rejected source; return what the audit says of the item."""
-    if item.result is not None:
-        receipt = item.result.receipt
-        return audit_file.AuditEntry(
-            code=receipt.code,
-            key_id=key.key_id,
-            input_digest=receipt.input_digest,
-            receipt=receipt,
-        )
-    code = item.code or InternalFault.code
-    note = quarantine_file(
-        item.source, quarantine, code, key=key, profile=profile.name, counts=item.counts
+def _item(row: Row, source: Path, out: Path) -> BatchItem:
+    if row.state == "quarantined":
+        return BatchItem(source, code=row.code, counts=row.numbers)
+    result = Deidentified(
+        path=out / row.placed,
+        receipt=Receipt.model_validate_json(row.receipt),
+        **json.loads(row.record),
     )
-    return audit_file.AuditEntry(code=code, key_id=key.key_id, input_digest=note.stem)
+    return BatchItem(source, result=result, is_duplicate=row.state == "duplicate")
 
 
-def _report(
-    items: Sequence[BatchItem],
-    on_result: Callable[[BatchItem], None] | None,
-    profile: Profile,
-    head: str,
-    seconds: float,
-) -> BatchSummary:
-    quarantined: dict[str, int] = defaultdict(int)
-    for item in items:
-        if item.result is None:
-            quarantined[item.code or InternalFault.code] += 1
-        elif not item.is_duplicate:
-            events.emit(
-                "object.accepted",
-                digest=item.result.sha256[:12],
-                profile=profile.name,
-                bytes=item.result.size_bytes,
-            )
-        if on_result is not None:
-            on_result(item)
-    duplicates = sum(item.is_duplicate for item in items)
-    rejected = sum(quarantined.values())
-    accepted = len(items) - rejected - duplicates
+def _summary(journal: Journal, log: AuditLog, resumed: int, seconds: float) -> BatchSummary:
+    fates = journal.fates()
+    counts = dict.fromkeys(("accepted", "duplicate", "quarantined"), 0)
+    quarantined: dict[str, int] = {}
+    for (state, code), count in fates.items():
+        counts[state] += count
+        if state == "quarantined":
+            quarantined[code] = count
     events.emit(
-        "batch.finished",
-        accepted=accepted,
-        quarantined=rejected,
-        count=len(items),
-        seconds=float(seconds),
+        "batch.finished", accepted=counts["accepted"], quarantined=counts["quarantined"],
+        count=sum(counts.values()), seconds=float(seconds),
+    )  # fmt: skip
+    return BatchSummary(
+        accepted=counts["accepted"],
+        duplicates=counts["duplicate"],
+        quarantined=dict(sorted(quarantined.items())),
+        seconds=seconds,
+        audit_head=log.head,
+        resumed=resumed,
     )
-    return BatchSummary(accepted, duplicates, dict(sorted(quarantined.items())), seconds, head)

@@ -7,18 +7,24 @@ new tree; the input tree is not changed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from pleura.anonymizer import dates
 from pleura.anonymizer.actions import (
     Context,
     by_representation,
+    clean_text,
     dummy,
+    has_lawful_vr,
     is_standard_uid,
     map_uids,
     shift,
+    shift_pairs,
 )
 from pleura.anonymizer.header import character_sets_of
+from pleura.anonymizer.iod import AttributeType, attribute_type
+from pleura.anonymizer.private import safe_private
 from pleura.anonymizer.profile import Profile
 from pleura.anonymizer.rules import Action, Rules, describe
 from pleura.anonymizer.text import Seeds, decode_text
@@ -26,6 +32,15 @@ from pleura.anonymizer.wire import Element, vr_of
 
 MAX_DEPTH: Final = 32
 _CONTENT_TEXT_VRS: Final = frozenset({"LO", "SH", "UC", "LT", "ST", "UT", "CS", "IS", "DS"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where an element is: character sets, the sequences around it; its type if a code asks."""
+
+    sets: tuple[str, ...]
+    path: tuple[int, ...]
+    kind: AttributeType | None
 
 
 def walk(
@@ -79,20 +94,53 @@ def clean(
     context: Context,
     *,
     character_sets: tuple[str, ...] = (),
-    depth: int = 0,
+    path: tuple[int, ...] = (),
 ) -> list[Element]:
-    """Return the cleaned elements in ascending order of tag, each tag once."""
+    """Return the cleaned elements in ascending order of tag, each tag once.
+
+    `path`: the tags of the sequences around the elements, outermost first.
+    """
     own = character_sets_of(elements)
     sets = character_sets if own is None else own
     kept: dict[int, Element] = {}
+    moments = shift_pairs(elements, context)
+    decisions = context.rules.decisions(context.profile)
+    if context.profile.safe_private:
+        kept |= {e.tag: e for e in safe_private(elements, context.seeds, sets)}
+        context.tally.actions["kept"] += len(kept)
     for element in elements:
-        action = context.rules.resolve(element.tag, element.vr, context.profile)
-        cleaned = _apply(element, action, sets, context, depth)
+        tag = element.tag
+        if tag in kept:
+            continue
+        is_open = tag in context.rules.compound
+        kind = attribute_type(context.sop_class, path, tag) if is_open else None
+        action = context.rules.decide(tag, element.vr, context.profile, decisions, kind)
+        place = _Place(sets, path, kind)
+        if action == "shift" and tag in moments:
+            cleaned = _moved(element, moments[tag], place, context)
+        else:
+            cleaned = _apply(element, action, place, context)
         if cleaned is None:
-            context.tally.removed[_removed_name(element.tag)] += 1
-        elif element.tag not in kept:
-            kept[element.tag] = cleaned
+            context.tally.removed[_removed_name(tag)] += 1
+        else:
+            kept[tag] = cleaned
     return [kept[tag] for tag in sorted(kept)]
+
+
+def _moved(
+    element: Element, moment: Element | None, place: _Place, context: Context
+) -> Element | None:
+    """Return a date or time that moved together with its partner; what is none goes."""
+    if moment is None:
+        context.tally.invalid_values += 1
+        return _apply(element, _without_value(element.tag, place, context), place, context)
+    context.tally.actions["shifted"] += 1
+    return moment
+
+
+def _without_value(tag: int, place: _Place, context: Context) -> Action:
+    """Return the action on a value that cannot stay: the row's own, or removal."""
+    return context.rules.basic(tag, place.kind) if tag in context.rules.rows else "X"
 
 
 def _removed_name(tag: int) -> str:
@@ -102,18 +150,22 @@ def _removed_name(tag: int) -> str:
     return describe(tag) if vr_of(tag) is not None or tag & 0xFFFF == 0 else "unknown"
 
 
-def _apply(
-    element: Element, action: Action, sets: tuple[str, ...], context: Context, depth: int
-) -> Element | None:
-    count = context.tally.actions
+def _apply(element: Element, action: Action, place: _Place, context: Context) -> Element | None:
+    count, sets = context.tally.actions, place.sets
     if action == "shift":
         shifted = shift(element, context)
         if shifted is not None:
             count["shifted"] += 1
             return shifted
-        action = "X"
+        action = _without_value(element.tag, place, context)
+    if action == "C":
+        cleaned = clean_text(element, sets, context, strict=True)
+        if has_lawful_vr(element.tag, element.vr) and bytes(cleaned.value).strip(b" \0\\"):
+            count["kept"] += 1
+            return cleaned
+        action = _without_value(element.tag, place, context)
     if action == "recurse" or (action == "vr" and element.vr == "SQ"):
-        nested = _recurse(element, sets, context, depth)
+        nested = _recurse(element, place, context)
         count["removed" if nested is None else "recursed"] += 1
         return nested
     if action == "X":
@@ -140,11 +192,10 @@ def _by_vr(
     return left
 
 
-def _recurse(
-    element: Element, sets: tuple[str, ...], context: Context, depth: int
-) -> Element | None:
+def _recurse(element: Element, place: _Place, context: Context) -> Element | None:
     """Return the sequence with cleaned items; too deep or no sequence at all: None."""
-    if element.items is None or depth >= MAX_DEPTH or vr_of(element.tag) != "SQ":
+    if element.items is None or len(place.path) >= MAX_DEPTH or vr_of(element.tag) != "SQ":
         return None
-    items = [clean(item, context, character_sets=sets, depth=depth + 1) for item in element.items]
+    below = (*place.path, element.tag)
+    items = [clean(item, context, character_sets=place.sets, path=below) for item in element.items]
     return Element(element.tag, "SQ", items=items)

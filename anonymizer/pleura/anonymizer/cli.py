@@ -1,71 +1,122 @@
 """`pleura anonymize`: de-identify folders of DICOM files on the site's own machine.
 
 Talks on stderr and prints data on stdout. Exit status: 0 all clean, 1 some objects in
-quarantine, 2 usage, 3 key, rules or configuration.
+quarantine or a check failed, 2 usage, 3 key, rules or configuration.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
+from pleura.anonymizer import cli_inspect
 from pleura.anonymizer.batch import BatchSummary, run_batch
+from pleura.anonymizer.cli_common import (
+    AsJson,
+    KeyFile,
+    MappingFile,
+    Options,
+    ProfileName,
+    beside,
+    chosen_profile,
+    console,
+    exits_on_error,
+    hint_of,
+    mapping_file,
+    progress,
+)
+from pleura.anonymizer.erasure import ErasureIndex
 from pleura.anonymizer.errors import OutputNotSeparate
-from pleura.anonymizer.profile import PROFILE_NAMES, load_profile
+from pleura.anonymizer.holdings import Recorder, erase_from
+from pleura.anonymizer.mapping import open_pseudonyms
 from pleura.anonymizer.pseudonyms import ProjectKey
-from pleura.common.errors import PleuraError
 from pleura.common.exit_codes import ExitCode
 
-app = typer.Typer(no_args_is_help=True, help="De-identify DICOM files; nothing leaves the site.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="De-identify DICOM files; nothing leaves the site.",
+)
+cli_inspect.register(app)
 
 
 @app.command()
 def run(
-    source: Annotated[Path, typer.Argument(metavar="IN", exists=True, help="File or folder.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", exists=True, help="File, ZIP archive or folder.")
+    ],
     out: Annotated[Path, typer.Argument(metavar="OUT", file_okay=False)],
-    profile: Annotated[str, typer.Option(help=f"One of: {', '.join(PROFILE_NAMES)}.")],
-    key: Annotated[Path, typer.Option(help="Project key file, mode 0600 (see keygen).")],
-    jobs: Annotated[int, typer.Option(min=1, max=256, help="Worker processes.")] = 1,
+    profile: ProfileName,
+    key: KeyFile,
+    mapping: MappingFile = None,
+    options: Options = "",
+    keep: Annotated[
+        Literal["standard", "minimal"] | None,
+        typer.Option(help="Attributes kept. Default: what the profile says."),
+    ] = None,
+    justification: Annotated[
+        str, typer.Option(metavar="TEXT", help="Reason to pseudonymise (EHDS 66), only hashed.")
+    ] = "",
+    ocr: Annotated[
+        Literal["policy", "all", "off"],
+        typer.Option(help="Whose pixels are read for burned-in text."),
+    ] = "policy",
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, max=256, help="Worker processes. Default: cores, at least 2."),
+    ] = None,
+    names: Annotated[
+        Literal["uid", "mirror"],
+        typer.Option(help="mirror keeps the names of IN, which may identify people."),
+    ] = "uid",
+    name_map: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, metavar="FILE", help="Write which file became which."),
+    ] = None,
     quarantine: Annotated[
-        Path | None, typer.Option(file_okay=False, help="Default: OUT.quarantine")
+        Path | None,
+        typer.Option(file_okay=False, metavar="FOLDER", help="Default: OUT.quarantine"),
     ] = None,
     accept_unread_text: Annotated[
         bool,
         typer.Option(
             "--accept-unread-text",
-            help="Accept radiographs and captures although nobody looked for burned-in text.",
+            help="Do not look for burned-in text; every receipt says so.",
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """De-identify IN into OUT/<patient>/<study>/<series>/<sop>.dcm."""
-    console = Console(stderr=True)
-    try:
-        folder = quarantine or out.with_name(out.name + ".quarantine")
+    """De-identify IN into OUT/<patient>/<study>/<series>/<sop>.dcm; run again to go on."""
+    with exits_on_error():
+        chosen = chosen_profile(profile, options, keep, justification)
+        folder = quarantine or beside(out, ".quarantine")
         _check_folders(source, out, folder)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        keys = open_pseudonyms(chosen, ProjectKey.load(key), mapping_file(chosen, key, mapping))
         files = find_files(source)
-        with _bar(console) as bar:
-            task = bar.add_task("de-identifying", total=len(files))
+        with (
+            ErasureIndex(beside(out, ".erasure.db")) as index,
+            progress("de-identifying", len(files)) as (bar, task),
+            Recorder(index, out) as recorder,
+        ):
             summary = run_batch(
-                files,
-                out,
-                folder,
-                profile=load_profile(profile),
-                key=ProjectKey.load(key),
-                jobs=jobs,
-                allow_unread_text=accept_unread_text,
+                files, out, folder, profile=chosen, key=keys,
+                jobs=jobs or max(2, os.cpu_count() or 2), ocr=ocr,
+                allow_unread_text=accept_unread_text, tombstones=index.tombstones(),
+                follow_archives=True, name_map=name_map, on_result=recorder.note,
+                mirror=_mirror(source) if names == "mirror" else None,
                 on_progress=lambda done: bar.update(task, completed=done),
-            )
-    except PleuraError as exc:
-        _fail(console, exc)
-    _show(summary, console, as_json=as_json)
+                on_total=lambda total: bar.update(task, total=total),
+            )  # fmt: skip
+        keys.close()
+    _show(summary, out, folder, as_json=as_json)
     raise typer.Exit(ExitCode.OK if summary.is_clean else ExitCode.INCOMPLETE)
 
 
@@ -75,12 +126,49 @@ def keygen(
     version: Annotated[int, typer.Option(min=1, max=999_999, help="Key version.")] = 1,
 ) -> None:
     """Draw a project key (32 random bytes, mode 0600) and print its key id."""
-    console = Console(stderr=True)
-    try:
-        created = ProjectKey.create(file, version)
-    except PleuraError as exc:
-        _fail(console, exc)
-    sys.stdout.write(created.key_id + "\n")
+    with exits_on_error():
+        sys.stdout.write(ProjectKey.create(file, version).key_id + "\n")
+
+
+@app.command()
+def erase(
+    pseudonym: Annotated[str, typer.Argument(metavar="PSEUDONYM")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", exists=True, file_okay=False)],
+    key: KeyFile,
+    mapping: MappingFile = None,
+    quarantine: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, metavar="FOLDER", help="Default: OUT.quarantine"),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete for good.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete a patient from OUT, bar them from coming back and list the rounds trained on."""
+    if not yes:
+        raise typer.BadParameter("this deletes files for good; repeat with --yes")
+    with exits_on_error():
+        done, swept = erase_from(
+            out,
+            quarantine or beside(out, ".quarantine"),
+            ProjectKey.load(key),
+            mapping or beside(key, ".map.db"),
+            pseudonym,
+        )
+    if as_json:
+        record = {
+            "files": done.files, "mapping_rows": done.mapping_rows, "quarantined_copies": swept,
+            "is_repeat": done.is_repeat,
+            "rounds": [{"cohort": u.cohort, "run": u.run, "round": u.round} for u in done.rounds],
+        }  # fmt: skip
+        sys.stdout.write(json.dumps(record) + "\n")
+        return
+    talk = console()
+    again = " (erased before already)" if done.is_repeat else ""
+    talk.print(f"deleted {done.files} files and {swept} quarantined copies{again}")
+    talk.print(f"deleted {done.mapping_rows} rows of the mapping")
+    for use in done.rounds:
+        talk.print(f"trained on: cohort {use.cohort}, run {use.run}, round {use.round}")
+    talk.print("Not touched: the source files, name maps and what a model has learned.")
 
 
 def find_files(source: Path) -> Sequence[Path]:
@@ -97,33 +185,40 @@ def _check_folders(source: Path, out: Path, quarantine: Path) -> None:
             raise OutputNotSeparate("the input folder overlaps with another folder")
 
 
-def _bar(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )
+def _mirror(source: Path) -> Callable[[Path], Path]:
+    root = source if source.is_dir() else source.parent
+    return lambda path: path.relative_to(root)
 
 
-def _show(summary: BatchSummary, console: Console, *, as_json: bool) -> None:
+def _show(summary: BatchSummary, out: Path, quarantine: Path, *, as_json: bool) -> None:
     if as_json:
         record = {
             "accepted": summary.accepted,
             "duplicates": summary.duplicates,
             "quarantined": dict(summary.quarantined),
+            "resumed": summary.resumed,
             "seconds": round(summary.seconds, 3),
             "audit_head": summary.audit_head,
         }
         sys.stdout.write(json.dumps(record) + "\n")
         return
-    console.print(f"accepted {summary.accepted}, duplicates {summary.duplicates}")
-    for code, count in summary.quarantined.items():
-        console.print(f"quarantined {code}: {count}")
-
-
-def _fail(console: Console, exc: PleuraError) -> NoReturn:
-    console.print(f"{exc}\n{exc.hint}", markup=False, highlight=False)
-    raise typer.Exit(exc.exit_code) from None
+    talk = console()
+    total = summary.accepted + summary.duplicates + sum(summary.quarantined.values())
+    rate = total / summary.seconds if summary.seconds > 0 else 0.0
+    talk.print(f"{total} files in {summary.seconds:.1f} s ({rate:.1f} a second)")
+    talk.print(f"  accepted    {summary.accepted:>8}   in {out}", soft_wrap=True, markup=False)
+    if summary.duplicates:
+        talk.print(f"  duplicates  {summary.duplicates:>8}   equal objects, kept once")
+    if summary.resumed:
+        talk.print(f"  of these    {summary.resumed:>8}   were finished by an earlier run")
+    if summary.quarantined:
+        count = sum(summary.quarantined.values())
+        talk.print(f"  quarantined {count:>8}   in {quarantine}", soft_wrap=True, markup=False)
+        table = Table(box=None, padding=(0, 2), show_header=False)
+        table.add_column(no_wrap=True)
+        table.add_column(justify="right", no_wrap=True)
+        table.add_column()
+        for code, number in summary.quarantined.items():
+            table.add_row(code, str(number), hint_of(code))
+        talk.print(table)
+    talk.print(f"audit head {summary.audit_head}", soft_wrap=True)

@@ -1,14 +1,21 @@
-"""Dates and times: parsing what scanners write, and shifting it by whole days.
+"""Dates and times: parsing what scanners write, and shifting it.
 
 Everything returns None for a value it cannot read; the caller removes that value and counts
-it. A shift never invents precision: a month stays a month and a year a year.
+it. A shift never invents precision: a month stays a month and a year a year. Whole days move
+as such; with `seconds` a time of day moves too and carries its date over midnight.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from datetime import date, timedelta
+from functools import cache
+from importlib.resources import files
 from typing import Final
+
+from pleura.anonymizer.errors import RulesDamaged
 
 _DA: Final = re.compile(r"(\d{4})(?:(\d{2})(\d{2})|\.(\d{2})\.(\d{2})|-(\d{1,2})-(\d{1,2}))")
 _TM: Final = re.compile(r"(\d{2})(?::?(\d{2})(?::?(\d{2})(\.\d{1,6})?)?)?")
@@ -16,6 +23,8 @@ _DT: Final = re.compile(
     r"(\d{4})(?:(\d{2})(?:(\d{2})((?:\d{2}(?:\d{2}(?:\d{2}(?:\.\d{1,6})?)?)?)?))?)?([+-]\d{4}|[&+-].*)?"
 )
 _OFFSET: Final = re.compile(r"[+-](?:0\d|1[0-4])[0-5]\d")
+_DAY_S: Final = 86_400
+_EMPTY: Final = " \0\\"
 _AS: Final = re.compile(r"(\d{3})([DWMY])")
 
 
@@ -56,10 +65,25 @@ def parse_time(value: str) -> str | None:
     return hour + minute + second + fraction
 
 
-def shift_datetime(value: str, days: int) -> str | None:
-    """Return the DT value moved by `days` with the precision it had.
+def year_of_date(value: str) -> str | None:
+    """Return a DA value as the first of January of its year, YYYY0101.
 
-    A year or a month moves by its middle. An offset that is none is dropped.
+    Of a date HIPAA 164.514(b)(2)(i)(C) lets only the year stay.
+    """
+    day = parse_date(value)
+    return f"{day.year:04d}0101" if day else None
+
+
+def year_of_datetime(value: str) -> str | None:
+    """Return the year of a DT value: a DT may be that short, so no day is invented."""
+    moved = shift_datetime(value, 0)
+    return moved[:4] if moved else None
+
+
+def shift_datetime(value: str, days: int, seconds: int = 0) -> str | None:
+    """Return the DT value moved by `days` and `seconds` with the precision it had.
+
+    A year or a month moves by its middle, by whole days. An offset that is none is dropped.
     """
     match = _DT.fullmatch(value.strip(" \0"))
     if match is None:
@@ -71,11 +95,92 @@ def shift_datetime(value: str, days: int) -> str | None:
         start = date(int(year), int(month or 7), int(day or (15 if month else 2)))
     except ValueError:
         return None
-    moved = _moved(start, days)
+    carried, clock = _shift_clock(clock, seconds) if clock else (0, "")
+    moved = _moved(start, days + carried)
     if moved is None:
         return None
     kept = moved[: len(year + month + day)] + clock
     return kept + offset if _OFFSET.fullmatch(offset) else kept
+
+
+def _shift_clock(clock: str, seconds: int) -> tuple[int, str]:
+    """Return the days carried and the time HH[MM[SS[.F]]], moved and cut back.
+
+    A time without seconds moves by the middle of what it leaves open; a leap second is the
+    second before it, for which every day has room.
+    """
+    if seconds == 0:
+        return 0, clock
+    whole, dot, fraction = clock.partition(".")
+    hour, minute, second = int(whole[:2]), whole[2:4] or "30", whole[4:6] or "30"
+    start = hour * 3600 + int(minute) * 60 + min(int(second), 59)
+    days, left = divmod(start + seconds, _DAY_S)
+    text = f"{left // 3600:02d}{left // 60 % 60:02d}{left % 60:02d}"
+    return days, text[: len(whole)] + dot + fraction
+
+
+def shift_moment(day: str, time: str, days: int, seconds: int) -> tuple[str, str] | None:
+    """Return a DA and a TM value, a pair, moved together; the time carries over midnight."""
+    start, clock = parse_date(day), parse_time(time)
+    if start is None or clock is None:
+        return None
+    carried, clock = _shift_clock(clock, seconds)
+    moved = _moved(start, days + carried)
+    return None if moved is None else (moved, clock)
+
+
+def shift_pairs(
+    days_of: Mapping[int, str], times_of: Mapping[int, str], days: int, seconds: int
+) -> dict[int, str | None]:
+    """Return the DA and TM values of one data set or item, moved by days and seconds.
+
+    Both map a tag to its value, parts joined by a backslash. A time whose date is not there,
+    is empty or has another number of parts says nothing alone: None, the caller removes it.
+    A date without a time moves by whole days.
+    """
+    moved: dict[int, str | None] = {
+        tag: None if value.strip(_EMPTY) else "" for tag, value in times_of.items()
+    }
+    pairs = date_time_pairs()
+    for tag, value in days_of.items():
+        time_tag = pairs.get(tag, 0)
+        time = times_of.get(time_tag, "")
+        if value.strip(_EMPTY) and time.strip(_EMPTY):
+            moved[tag], moved[time_tag] = _pair(value, time, days, seconds)
+        else:
+            moved[tag] = _each(value, days)
+    return moved
+
+
+def _pair(day: str, time: str, days: int, seconds: int) -> tuple[str | None, str | None]:
+    dates, times = day.split("\\"), time.split("\\")
+    if len(dates) != len(times):
+        return _each(day, days), None
+    both = [shift_moment(d, t, days, seconds) for d, t in zip(dates, times, strict=True)]
+    known = [pair for pair in both if pair is not None]
+    if len(known) < len(both):
+        return _each(day, days), None
+    return "\\".join(d for d, _ in known), "\\".join(t for _, t in known)
+
+
+def _each(value: str, days: int) -> str | None:
+    parts = [shift_date(part, days) if part.strip(" \0") else "" for part in value.split("\\")]
+    known = [part for part in parts if part is not None]
+    return "\\".join(known) if len(known) == len(parts) else None
+
+
+@cache
+def date_time_pairs() -> Mapping[int, int]:
+    """Return `tables/pairs.json`: the tag of a DA to the tag of the TM of the same moment.
+
+    Raises:
+        RulesDamaged: the table is missing or has another shape.
+    """
+    try:
+        text = (files("pleura.anonymizer") / "tables" / "pairs.json").read_text()
+        return {int(day, 16): int(time, 16) for day, time in json.loads(text).items()}
+    except (OSError, ValueError, TypeError, AttributeError) as exc:
+        raise RulesDamaged(type(exc).__name__) from None
 
 
 def cap_age(value: str) -> str | None:

@@ -1,56 +1,58 @@
 """The engine: one file in, one de-identified file out, or a named quarantine.
 
-Nothing is written until the finished bytes have passed the independent residual scan of
-`verify`; then the file appears whole or not at all. Pixel bytes are copied untouched.
+The output is drafted beside its target and has to pass the independent residual scan of
+`verify`; then it appears whole or not at all. The header is in memory, pixel bytes are not:
+they are copied untouched, so memory does not grow with the file.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Final
 
 from pleura.anonymizer.actions import Context, Tally
+from pleura.anonymizer.burnedin.apply import Unburned, unburn
+from pleura.anonymizer.burnedin.policy import Mode, check_face, must_be_read
 from pleura.anonymizer.cleaning import clean, collect_seeds
+from pleura.anonymizer.completing import complete
 from pleura.anonymizer.errors import (
     DuplicateDiffers,
+    Erased,
     InternalFault,
-    IodBroken,
     LimitExceeded,
+    OcrUnavailable,
     Quarantined,
     Undecodable,
 )
-from pleura.anonymizer.header import Header, admit_pixels, read_header
-from pleura.anonymizer.profile import METHOD_MEANINGS, Profile
-from pleura.anonymizer.pseudonyms import ProjectKey, patient_value
-from pleura.anonymizer.receipt import OverrideName, Receipt
-from pleura.anonymizer.rules import Rules, describe, load_rules
+from pleura.anonymizer.header import Header, read_header
+from pleura.anonymizer.inflating import deflate
+from pleura.anonymizer.marking import VERSION, authored, file_head, stamp
+from pleura.anonymizer.profile import Profile
+from pleura.anonymizer.pseudonyms import Pseudonyms, patient_value
+from pleura.anonymizer.receipt import OcrCounts, OverrideName, Receipt
+from pleura.anonymizer.rules import Rules, load_rules
+from pleura.anonymizer.source import FileSource, Source, Span
+from pleura.anonymizer.text import Seeds
+from pleura.anonymizer.uncovering import uncover
 from pleura.anonymizer.verify import Expectation, check_residuals
 from pleura.anonymizer.wire import (
     MAX_FILE_BYTES,
-    PIXEL_TAGS,
     DicomFile,
     Element,
-    Syntax,
-    deflate,
     encode,
     parse_file,
 )
+from pleura.anonymizer.writing import Draft, digest_of, digests, drafted
 from pleura.common import events
 from pleura.common.errors import PleuraError
-from pleura.common.files import raise_if_disk_full, write_atomic
+from pleura.common.files import raise_if_disk_full
 
-VERSION: Final = installed_version("pleura")
-IMPLEMENTATION_CLASS_UID: Final = "2.25.327170163436853155066129286553806817917"
-# SOP, study and series; the image pixel module (PS3.3 C.7.6.3).
-_ESSENTIAL: Final = frozenset(
-    {0x00080016, 0x00080018, 0x0020000D, 0x0020000E, 0x00280002, 0x00280004, 0x00280010}
-    | {0x00280011, 0x00280100, 0x00280101, 0x00280102, 0x00280103}
-    | PIXEL_TAGS
-)
+_BODY_PART: Final = 0x00180015
+_MODALITY: Final = 0x00080060
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,33 +77,70 @@ class Deidentified:
 
 
 @dataclass(frozen=True, slots=True)
-class _Finished:
-    data: bytes
-    receipt: Receipt
+class _Plan:
+    """The cleaned object before it is written; every new name in it is durable."""
+
+    head: bytes
+    elements: list[Element]
+    parsed: DicomFile
     header: Header
-    modality: str
+    context: Context
+    pseudonym: str
+    uids: tuple[str, str, str]
+    codes: tuple[str, ...]
+    overrides: tuple[OverrideName, ...]
+    unburned: Unburned
 
 
 def deidentify_file(
-    source: Path,
+    source: Path | Source,
     target_folder: Path,
     *,
     profile: Profile,
-    key: ProjectKey,
+    key: Pseudonyms,
+    ocr: Mode = "policy",
     allow_unread_text: bool = False,
+    tombstones: frozenset[str] = frozenset(),
+    fsync: bool = True,
 ) -> Deidentified:
     """De-identify one file into `target_folder/<patient>/<study>/<series>/<sop>.dcm`.
 
+    `source` is a path, or an open source such as the member of an archive.
+
     The same source, key, profile and version always give the same bytes; a target that is
-    already there with those bytes is accepted as it is.
+    already there with those bytes is accepted as it is. `tombstones`: keyed marks of erased
+    patients, who are turned away. Names drawn at random are durable before the file appears.
+    `ocr`: whose pixels are read for burned-in text; `allow_unread_text` overrides it: nobody
+    looks at the pixels, and the receipt says so. Without `fsync` the caller makes file and
+    folders durable, a whole study at once.
 
     Raises:
+        MappingRequired: the profile wants pseudonyms drawn at random and `key` computes them.
         Quarantined: the object may not leave; `.code` names the reason.
         DiskFull: no room; nothing was left behind.
     """
+    profile.check_kind(key.kind)
     try:
-        finished = _deidentify_bytes(_read(source), profile, key, allow_unread_text)
-        return _commit(finished, target_folder, key)
+        with _opened(source) as original:
+            stamp_before = _stamp_of(original)
+            folder = _existing(target_folder)
+            parsed = parse_file(original, spool=folder)
+            header = read_header(parsed)
+            mode: Mode = "off" if allow_unread_text else ocr
+            overrides = _admit(parsed, header, key, mode, allow_unread_text, tombstones)
+            parsed, uncovered = uncover(parsed, folder)
+            seeds = collect_seeds(parsed.elements, load_rules(), profile)
+            unburned = unburn(parsed, header, seeds, mode, folder)
+            with key.session():
+                plan = _plan(unburned, header, profile, key, overrides, seeds)
+            plan.context.tally.actions.update(uncovered)
+            target_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with drafted(target_folder, _pieces(plan)) as draft:
+                check_residuals(original, draft.source, _expectation(plan))
+                before, after = digests(original, draft)
+                if _stamp_of(original) != stamp_before:
+                    raise Undecodable("the file changed while it was read")
+                return _commit(plan, draft, _receipt(plan, before, after), target_folder, fsync)
     except PleuraError:
         raise
     except OSError as exc:
@@ -113,146 +152,148 @@ def deidentify_file(
         raise InternalFault(kind) from None
 
 
-def _read(source: Path) -> bytes:
+@contextmanager
+def _opened(given: Path | Source) -> Iterator[Source]:
+    """Open a path; a source that is open already stays the caller's."""
     try:
-        if source.stat().st_size > MAX_FILE_BYTES:
-            raise LimitExceeded("file size")
-        return source.read_bytes()
+        source = FileSource(given) if isinstance(given, Path) else given
     except OSError:
         raise Undecodable("the file cannot be read") from None
+    try:
+        if source.size > MAX_FILE_BYTES:
+            raise LimitExceeded("file size")
+        yield source
+    finally:
+        if isinstance(given, Path) and isinstance(source, FileSource):
+            source.close()
 
 
-def _deidentify_bytes(
-    data: bytes, profile: Profile, key: ProjectKey, allow_unread_text: bool
-) -> _Finished:
-    """Return the finished, self-checked file and its receipt. Touches no disk."""
-    rules = load_rules()
-    parsed = parse_file(data)
-    header = read_header(parsed)
-    overridden = admit_pixels(header, allow_unread_text=allow_unread_text)
-    context = _context_for(parsed, header, rules, profile, key)
+def _stamp_of(source: Source) -> tuple[int, int]:
+    """Return what changes when somebody writes to the file behind a source."""
+    if not isinstance(source, FileSource):
+        return source.size, 0
+    state = os.fstat(source.fileno())
+    return state.st_size, state.st_mtime_ns
+
+
+def _existing(folder: Path) -> Path:
+    """Return the nearest folder that is there: what is large stays on that volume."""
+    return next(f for f in (folder.absolute(), *folder.absolute().parents) if f.is_dir())
+
+
+def _admit(
+    parsed: DicomFile,
+    header: Header,
+    key: Pseudonyms,
+    mode: Mode,
+    allow_unread_text: bool,
+    tombstones: frozenset[str],
+) -> tuple[OverrideName, ...]:
+    """Return the overrides an object needs to get in.
+
+    Raises:
+        Erased: its patient was erased.
+        FaceInField: its field may reach the face.
+        OcrUnavailable: nobody reads its pixels for text and no override was given.
+    """
+    if tombstones and key.tombstone(header.patient_id, header.study_uid) in tombstones:
+        raise Erased
+    if not allow_unread_text:
+        check_face(header, _text_of(parsed.elements, _BODY_PART))
+    if mode != "off" or not must_be_read(header):
+        return ()
+    if not allow_unread_text:
+        raise OcrUnavailable()
+    return ("unread_text",)
+
+
+def _plan(
+    unburned: Unburned,
+    header: Header,
+    profile: Profile,
+    key: Pseudonyms,
+    overrides: tuple[OverrideName, ...],
+    seeds: Seeds,
+) -> _Plan:
+    """Return what is to be written. Touches no file but the mapping behind `key`."""
+    parsed = unburned.parsed
+    context = _context_for(seeds, header, load_rules(), profile, key)
     pseudonym = key.patient(header.patient_id, header.study_uid)
-    elements = _stamp(clean(parsed.elements, context), context, pseudonym)
-    _check_essentials(parsed.elements, elements)
-    output = _encode_file(elements, parsed, header, key)
-    expectation = Expectation(
+    codes = profile.method_codes(pixels_read=unburned.is_read)
+    cleaned = clean(parsed.elements, context)
+    completed = complete(header.sop_class, parsed.elements, cleaned, context)
+    elements = stamp(completed, profile, pseudonym, codes=codes)
+    uids = key.uid(header.sop_uid), key.uid(header.study_uid), key.uid(header.series_uid)
+    return _Plan(
+        head=file_head(header.sop_class, uids[0], parsed.transfer_syntax),
+        elements=elements,
+        parsed=parsed,
+        header=header,
+        context=context,
         pseudonym=pseudonym,
+        uids=uids,
+        codes=codes,
+        overrides=overrides,
+        unburned=unburned,
+    )
+
+
+def _pieces(plan: _Plan) -> Iterator[bytes | Span]:
+    body = encode(plan.elements, plan.parsed.syntax)
+    yield plan.head
+    yield from deflate(body) if plan.parsed.syntax.deflated else body
+
+
+def _expectation(plan: _Plan) -> Expectation:
+    context, profile = plan.context, plan.context.profile
+    rules = context.rules
+    return Expectation(
+        pseudonym=plan.pseudonym,
         shift_days=context.shift_days if profile.dates == "shift" else None,
+        carries_midnight=profile.shift_time,
+        year_only=profile.year_only,
+        safe_private=profile.safe_private,
         retained=rules.retained(profile),
         identifying=rules.identifying,
         defined_terms=rules.defined_terms,
-        authored=_authored(profile),
+        authored=authored(profile),
     )
-    check_residuals(data, output, expectation)
-    overrides: tuple[OverrideName, ...] = ("unread_text",) if overridden else ()
-    receipt = _receipt(data, output, context, header, pseudonym, overrides)
-    if overridden:
-        events.emit(
-            "override.used", kind="unread_text", code="OCR_UNAVAILABLE", profile=profile.name,
-            count=1,
-        )  # fmt: skip
-    return _Finished(output, receipt, header, _modality_of(elements))
 
 
-def _authored(profile: Profile) -> frozenset[str]:
-    """Return every text `_stamp` writes: a patient may be called `Removed`."""
-    marks = {"YES", "MODIFIED", "REMOVED", "DCM", _method(profile)}
-    return frozenset(marks | METHOD_MEANINGS.keys() | set(METHOD_MEANINGS.values()))
-
-
-def _check_essentials(before: Sequence[Element], after: Sequence[Element]) -> None:
-    """Raise IodBroken if an attribute without which the object means nothing got lost."""
-    filled = {e.tag for e in before if len(e.value)} & _ESSENTIAL
-    lost = filled - {e.tag for e in after if len(e.value)}
-    if lost:
-        raise IodBroken(f"{describe(min(lost))} would be lost", counts={"lost": len(lost)})
-
-
-def _modality_of(elements: Sequence[Element]) -> str:
-    """Return the modality that survived the rules, or an empty text."""
-    values = [bytes(e.value) for e in elements if e.tag == 0x00080060 and e.items is None]
+def _text_of(elements: Sequence[Element], tag: int) -> str:
+    """Return the first value of an element as text, empty where there is none."""
+    values = [bytes(e.value) for e in elements if e.tag == tag and e.items is None]
     return values[0].decode("latin-1").strip(" \0") if values else ""
 
 
 def _context_for(
-    parsed: DicomFile, header: Header, rules: Rules, profile: Profile, key: ProjectKey
+    seeds: Seeds, header: Header, rules: Rules, profile: Profile, key: Pseudonyms
 ) -> Context:
     patient = patient_value(header.patient_id, header.study_uid)
     return Context(
         rules=rules,
         profile=profile,
         key=key,
-        seeds=collect_seeds(parsed.elements, rules, profile),
-        shift_days=key.date_shift_days(patient, profile.max_shift_days),
+        seeds=seeds,
+        shift_days=(
+            key.date_shift_days(patient, profile.max_shift_days) if profile.dates == "shift" else 0
+        ),
         tally=Tally(),
+        shift_seconds=key.time_shift_seconds(patient) if profile.shift_time else 0,
+        sop_class=header.sop_class,
     )
-
-
-def _method(profile: Profile) -> str:
-    return f"Pleura {VERSION} {profile.name}"[:64]
-
-
-def _stamp(elements: Sequence[Element], context: Context, pseudonym: str) -> list[Element]:
-    """Return the data set with the pseudonym and the marks PS3.15 E.1.1 asks for."""
-    profile = context.profile
-    codes = [
-        [
-            Element(0x00080100, "SH", code.encode()),
-            Element(0x00080102, "SH", b"DCM"),
-            Element(0x00080104, "LO", METHOD_MEANINGS[code].encode()),
-        ]
-        for code in profile.method_codes
-    ]
-    modified = b"MODIFIED" if profile.dates == "shift" else b"REMOVED"
-    stamps = [
-        Element(0x00100010, "PN", pseudonym.encode()),
-        Element(0x00100020, "LO", pseudonym.encode()),
-        Element(0x00120062, "CS", b"YES"),
-        Element(0x00120063, "LO", _method(profile).encode()),
-        Element(0x00120064, "SQ", items=codes),
-        Element(0x00280303, "CS", modified),
-    ]
-    by_tag = {e.tag: e for e in elements} | {e.tag: e for e in stamps}
-    return [by_tag[tag] for tag in sorted(by_tag)]
-
-
-def _encode_file(
-    elements: Sequence[Element], parsed: DicomFile, header: Header, key: ProjectKey
-) -> bytes:
-    """Return the file: zero preamble, our own file meta (PS3.10 7.1), the data set."""
-    meta = encode(
-        [
-            Element(0x00020001, "OB", b"\0\1"),
-            Element(0x00020002, "UI", header.sop_class.encode()),
-            Element(0x00020003, "UI", key.uid(header.sop_uid).encode()),
-            Element(0x00020010, "UI", parsed.transfer_syntax.encode()),
-            Element(0x00020012, "UI", IMPLEMENTATION_CLASS_UID.encode()),
-            Element(0x00020013, "SH", f"PLEURA_{VERSION}"[:16].encode()),
-        ],
-        Syntax(),
-    )
-    size = sum(map(len, meta))
-    group_length = Element(0x00020000, "UL", size.to_bytes(4, "little"))
-    body = encode(elements, parsed.syntax)
-    if parsed.syntax.deflated:
-        body = [deflate(body)]
-    return b"".join([bytes(128), b"DICM", *encode([group_length], Syntax()), *meta, *body])
 
 
 _ACTION_NAMES: Final[tuple[str, ...]] = (
     "removed", "emptied", "dummy", "uid_mapped", "kept", "shifted", "recursed", "seed",
+    "hidden_bits", "comments",
 )  # fmt: skip
 
 
-def _receipt(
-    data: bytes,
-    output: bytes,
-    context: Context,
-    header: Header,
-    pseudonym: str,
-    overrides: tuple[OverrideName, ...],
-) -> Receipt:
+def _receipt(plan: _Plan, before: str, after: str) -> Receipt:
+    context = plan.context
     key, profile, tally = context.key, context.profile, context.tally
+    sop_uid, study_uid, series_uid = plan.uids
     return Receipt.model_validate(
         {
             "version": VERSION,
@@ -263,37 +304,50 @@ def _receipt(
             "rules_digest": context.rules.digest,
             "key_id": key.key_id,
             "key_version": key.version,
-            "basis": "patient" if header.patient_id else "study",
-            "pseudonym": pseudonym,
-            "sop_uid": key.uid(header.sop_uid),
-            "series_uid": key.uid(header.series_uid),
-            "study_uid": key.uid(header.study_uid),
-            "input_digest": key.keyed("input", hashlib.sha256(data).hexdigest()),
-            "output_sha256": hashlib.sha256(output).hexdigest(),
+            "basis": "patient" if plan.header.patient_id else "study",
+            "pseudonym": plan.pseudonym,
+            "sop_uid": sop_uid,
+            "series_uid": series_uid,
+            "study_uid": study_uid,
+            "input_digest": key.keyed("input", before),
+            "output_sha256": after,
             "actions": {n: tally.actions[n] for n in _ACTION_NAMES if tally.actions[n]},
             "removed": dict(sorted(tally.removed.items())),
             "invalid_values": tally.invalid_values,
-            "method_codes": profile.method_codes,
-            "overrides": overrides,
+            "words_removed": tally.words_removed,
+            "method_codes": plan.codes,
+            "overrides": plan.overrides,
+            "mapping": key.kind,
+            "ocr": _ocr_counts(plan.unburned),
+            "justification_sha256": profile.justification_sha256,
         }
     )
 
 
-def _commit(finished: _Finished, target_folder: Path, key: ProjectKey) -> Deidentified:
-    receipt, header = finished.receipt, finished.header
+def _ocr_counts(unburned: Unburned) -> OcrCounts | None:
+    reading = unburned.reading
+    if reading is None:
+        return None
+    return OcrCounts(frames=reading.frames_read, boxes=reading.boxes, markers=reading.markers)
+
+
+def _commit(
+    plan: _Plan, draft: Draft, receipt: Receipt, target_folder: Path, fsync: bool
+) -> Deidentified:
+    """Give the checked draft its place; a file that is there stays if it is the same."""
     folder = target_folder / receipt.pseudonym / receipt.study_uid / receipt.series_uid
     path = folder / f"{receipt.sop_uid}.dcm"
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if path.exists():
-            if hashlib.sha256(path.read_bytes()).hexdigest() != receipt.output_sha256:
-                raise DuplicateDiffers()
-        else:
-            write_atomic(path, finished.data, mode=0o600)
-    except OSError as exc:
-        raise_if_disk_full(exc)
-        raise
-    accession = header.accession
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not path.exists():
+        draft.commit(path, fsync=fsync)
+    elif digest_of(path) != receipt.output_sha256:
+        raise DuplicateDiffers()
+    if plan.overrides:
+        events.emit(
+            "override.used", kind="unread_text", code="OCR_UNAVAILABLE",
+            profile=plan.context.profile.name, count=1,
+        )  # fmt: skip
+    key, header = plan.context.key, plan.header
     return Deidentified(
         path=path,
         receipt=receipt,
@@ -301,11 +355,11 @@ def _commit(finished: _Finished, target_folder: Path, key: ProjectKey) -> Deiden
         study_uid=receipt.study_uid,
         series_uid=receipt.series_uid,
         patient=receipt.pseudonym,
-        modality=finished.modality,
-        accession_key=key.keyed("accession", accession) if accession else "",
+        modality=_text_of(plan.elements, _MODALITY),
+        accession_key=key.keyed("accession", header.accession) if header.accession else "",
         sop_key=key.keyed("sop", header.sop_uid),
         sha256=receipt.output_sha256,
-        size_bytes=len(finished.data),
+        size_bytes=draft.source.size,
     )
 
 

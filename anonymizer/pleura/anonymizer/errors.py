@@ -8,11 +8,45 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pleura.common.errors import ConfigError, DataFault
+from pleura.common.errors import ConfigError, DataFault, HostFault
 
 
 class UnknownProfile(ConfigError):
     code, hint = "DEID-PROFILE", "Name one of the profiles shipped with Pleura (see --help)."
+
+
+class OptionRefused(ConfigError):
+    code, hint = "DEID-OPTION", "Ask only for options the profile offers; the message lists them."
+
+
+class MappingRequired(ConfigError):
+    code, hint = "DEID-MAPPING", "This profile draws pseudonyms at random: name a --mapping file."
+
+
+class MappingOfOtherKey(ConfigError):
+    code, hint = (
+        "DEID-MAPPING-KEY",
+        "The mapping belongs to another key or key version; use its key, or start a new mapping "
+        "and redo the project's data.",
+    )
+
+
+class KeysMixed(DataFault):
+    code, hint = (
+        "DEID-KEYS-MIXED",
+        "A cohort's objects are named under one key and in one way; redo the project's data.",
+    )
+
+
+class LookUpRefused(ConfigError):
+    code, hint = (
+        "DEID-LOOKUP",
+        "Nothing is sealed for this pseudonym, or the private key is not the steward's.",
+    )
+
+
+class ErasureRefused(ConfigError):
+    code, hint = "DEID-ERASE", "The pseudonym is unknown here; check its spelling and the key."
 
 
 class RulesDamaged(ConfigError):
@@ -97,9 +131,45 @@ class LimitExceeded(Quarantined):
     code, hint = "LIMIT", "The file exceeds a size, depth or inflation limit."
 
 
+class Erased(Quarantined):
+    code, hint = "ERASED", "This patient was erased on request; the source must not come back."
+
+
 class InternalFault(Quarantined):
     code, hint = "INTERNAL", "A fault in Pleura; report the error class. Nothing was written out."
 
 
 class AuditBroken(DataFault):
     code, hint = "DEID-AUDIT", "The audit file was changed; keep it and start another one."
+
+
+class TextResidual(Quarantined):
+    code, hint = "TEXT_RESIDUAL", "Text was still legible after redaction; review the image."
+
+
+class TextBoxTooLarge(Quarantined):
+    code, hint = "TEXT_BOX_TOO_LARGE", "Text covers too much of the image to black it out; review."
+
+
+class FaceInField(Quarantined):
+    code, hint = "FACE_IN_FIELD", "The field may reach the face; crop it above the lung apex first."
+
+
+class ArchiveEncrypted(Quarantined):
+    code, hint = "ARCHIVE_ENCRYPTED", "A member of an archive needs a password; unpack it first."
+
+
+class ArchiveNested(Quarantined):
+    code, hint = "ARCHIVE_NESTED", "An archive inside an archive is not opened; unpack it first."
+
+
+class BatchRunning(HostFault):
+    code, hint = "DEID-RUNNING", "Another batch writes to this output; wait until it has ended."
+
+
+class NameMapDamaged(ConfigError):
+    code, hint = "DEID-NAME-MAP", "Name the file that `run --name-map` wrote for this output."
+
+
+class AuditMissing(ConfigError):
+    code, hint = "DEID-NO-AUDIT", "A receipt comes from OUT.audit.jsonl, which `run` writes."

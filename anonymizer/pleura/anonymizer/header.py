@@ -1,7 +1,6 @@
 """What the engine must know about an object before the first rule runs.
 
-Reads the parsed tree only; nothing is changed. The burned-in policy lives here because it
-decides on the same facts: modality, image type and colour.
+Reads the parsed tree only; nothing is changed.
 """
 
 from __future__ import annotations
@@ -12,12 +11,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from pydicom._uid_dict import UID_dictionary
-from pydicom.uid import UID
 
 from pleura.anonymizer.errors import (
     MediaDirectory,
     NoSopUid,
-    OcrUnavailable,
     SopRefused,
     Truncated,
     Undecodable,
@@ -28,14 +25,13 @@ from pleura.anonymizer.wire import PIXEL_TAGS, DicomFile, Element
 
 CHARACTER_SET: Final = 0x00080005
 _DICOMDIR: Final = "1.2.840.10008.1.3.10"
-_SECONDARY_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7"
 _REFUSED: Final = {
     "1.2.840.10008.5.1.4.1.1.9.4.1",  # Basic Voice Audio
     "1.2.840.10008.5.1.4.1.1.9.4.2",  # General Audio
 }
 _REFUSED_PREFIX: Final = "1.2.840.10008.5.1.4.1.1.104."  # encapsulated documents
+_NATIVE: Final = frozenset(f"1.2.840.10008.1.2{end}" for end in ("", ".1", ".2", ".1.99"))
 _UID: Final = re.compile(r"[0-9.]{1,64}")
-_CLEAN_MODALITIES: Final = frozenset({"CT", "MR", "PT", "NM", "SEG", "RTDOSE"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +147,7 @@ def _check_pixel_length(look: _Lookup, parsed: DicomFile, header: Header) -> Non
     pixels = look.by_tag.get(0x7FE00010)
     if pixels is None or pixels.items is not None:
         return
-    if UID(parsed.transfer_syntax).is_encapsulated != pixels.is_encapsulated:
+    if (parsed.transfer_syntax in _NATIVE) == pixels.is_encapsulated:
         raise Undecodable("pixel data is not encoded as its transfer syntax says")
     if pixels.is_encapsulated:
         return
@@ -164,34 +160,3 @@ def _check_pixel_length(look: _Lookup, parsed: DicomFile, header: Header) -> Non
         samples = samples * 2 // 3
     if len(pixels.value) * 8 < samples * bits:
         raise Truncated("pixel data is shorter than the image")
-
-
-def must_be_read(header: Header) -> bool:
-    """Return whether the object's pixels may hold burned-in text nobody has looked for.
-
-    Cross-sectional originals are clean by construction; projection images, secondary
-    captures, colour, overlays drawn into unused pixel bits and anything of an unlisted
-    modality are not. A `NO` in (0028,0301) is never believed, a `YES` is.
-    """
-    if not header.has_pixels:
-        return False
-    is_colour = header.samples > 1 or not header.photometric.startswith("MONOCHROME")
-    is_capture = header.sop_class.startswith(_SECONDARY_CAPTURE) or bool(
-        {"SECONDARY", "SCREEN SAVE"} & set(header.image_type)
-    )
-    unlisted = header.modality not in _CLEAN_MODALITIES
-    is_marked = header.says_burned_in or header.has_embedded_overlay
-    return unlisted or is_capture or is_colour or is_marked
-
-
-def admit_pixels(header: Header, *, allow_unread_text: bool) -> bool:
-    """Return whether the override was needed.
-
-    Raises:
-        OcrUnavailable: the pixels had to be read for text and no override was given.
-    """
-    if not must_be_read(header):
-        return False
-    if not allow_unread_text:
-        raise OcrUnavailable()
-    return True

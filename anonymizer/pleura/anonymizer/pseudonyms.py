@@ -2,6 +2,7 @@
 
 One `ProjectKey` per site, project and version: projects cannot be linked without it, and the
 same key gives the same result in every process. Nothing here keeps an original value.
+`Pseudonyms` is what the engine asks for; `mapping.RandomMapping` is the other one.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import hashlib
 import hmac
 import os
 import re
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Literal, Protocol, Self
 
 from pleura.anonymizer.errors import ProjectKeyExists, ProjectKeyInvalid
 from pleura.common.errors import KeyFileInsecure, KeyUnreadable
@@ -21,6 +23,7 @@ from pleura.common.files import write_atomic
 
 _PREFIX: Final = b"pleura/deid/v1/"
 _KEY_BYTES: Final = 32
+_DAY_S: Final = 86_400
 _LINE: Final = re.compile(rb"pleura-project-key v([1-9][0-9]{0,5}) ([0-9a-f]{64})\n?")
 
 
@@ -32,6 +35,80 @@ def clean_patient_id(value: str) -> str:
 def patient_value(patient_id: str, study_uid: str) -> str:
     """Return what a patient is keyed by: the ID, or the study where there is none."""
     return clean_patient_id(patient_id) or f"study:{study_uid}"
+
+
+def pseudonym_of(raw: bytes) -> str:
+    """Return `P` + 16 base-32 letters of the first 10 bytes."""
+    return "P" + base64.b32encode(raw[:10]).decode()
+
+
+def uid_of(raw: bytes, version: Literal[4, 8]) -> str:
+    """Return 16 bytes as a UUID of that version under `2.25.` (PS3.5 B.2)."""
+    octets = bytearray(raw[:16])
+    octets[6] = (octets[6] & 0x0F) | version << 4
+    octets[8] = (octets[8] & 0x3F) | 0x80
+    return f"2.25.{int.from_bytes(octets, 'big')}"
+
+
+def shift_days_of(raw: bytes, n: int) -> int:
+    """Return the days, 1 to n either way and never 0, that 8 bytes stand for."""
+    drawn = int.from_bytes(raw[:8], "big") % (2 * n)
+    return drawn - n if drawn < n else drawn - n + 1
+
+
+def shift_seconds_of(raw: bytes) -> int:
+    """Return the seconds, 1 to 86399, that 8 bytes stand for."""
+    return int.from_bytes(raw[:8], "big") % (_DAY_S - 1) + 1
+
+
+class Pseudonyms(Protocol):
+    """Where the engine gets new names from; the same original always gets the same one.
+
+    `kind` says how: `hmac` computes them from the key, `random` draws and remembers them.
+    Implementations can be pickled for worker processes.
+    """
+
+    @property
+    def key_id(self) -> str:
+        """First 16 hex digits of a hash over the key."""
+
+    @property
+    def version(self) -> int:
+        """Version of the key; versions never mix in a cohort."""
+
+    @property
+    def kind(self) -> Literal["hmac", "random"]:
+        """How names are made."""
+
+    def keyed(self, domain: str, value: str) -> str:
+        """Return H(domain, value) as hex; keyed in both kinds, for joins and audit."""
+
+    def patient(self, patient_id: str, study_uid: str) -> str:
+        """Return the pseudonym `P` + 16 base-32 letters of a patient."""
+
+    def uid(self, uid: str) -> str:
+        """Return the replacement of a UID, under `2.25.`."""
+
+    def date_shift_days(self, patient_value: str, n: int = 365) -> int:
+        """Return the days, 1 to n either way and never 0, that a patient's dates move."""
+
+    def time_shift_seconds(self, patient_value: str) -> int:
+        """Return the seconds, 1 to 86399, that a patient's times move forward."""
+
+    def tombstone(self, patient_id: str, study_uid: str) -> str:
+        """Return the keyed mark (hex) that an erased patient leaves; makes no pseudonym."""
+
+    def tombstone_of(self, pseudonym: str) -> str | None:
+        """Return the mark of the patient behind a pseudonym, or None if nobody is."""
+
+    def forget(self, pseudonym: str) -> int:
+        """Delete what leads from a patient to the pseudonym; return how many rows went."""
+
+    def session(self) -> AbstractContextManager[None]:
+        """Wrap the work on one file: after it every name given out is durable."""
+
+    def close(self) -> None:
+        """Close what is open; the next question opens it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,19 +180,42 @@ class ProjectKey:
         """Return H(domain, value) as hex, e.g. to join labels by `accession`."""
         return self.digest(domain, value).hex()
 
+    @property
+    def kind(self) -> Literal["hmac", "random"]:
+        """How names are made: computed from the key."""
+        return "hmac"
+
     def patient(self, patient_id: str, study_uid: str) -> str:
         """Return the pseudonym `P` + 16 base-32 letters of a patient."""
-        value = patient_value(patient_id, study_uid)
-        return "P" + base64.b32encode(self.digest("patient", value)[:10]).decode()
+        return pseudonym_of(self.digest("patient", patient_value(patient_id, study_uid)))
 
     def uid(self, uid: str) -> str:
         """Return the replacement of a UID, a UUIDv8 under `2.25.` (PS3.5 B.2)."""
-        raw = bytearray(self.digest("uid", uid)[:16])
-        raw[6] = (raw[6] & 0x0F) | 0x80
-        raw[8] = (raw[8] & 0x3F) | 0x80
-        return f"2.25.{int.from_bytes(raw, 'big')}"
+        return uid_of(self.digest("uid", uid), 8)
 
     def date_shift_days(self, patient_value: str, n: int = 365) -> int:
         """Return the days, 1 to n either way and never 0, that a patient's dates move."""
-        drawn = int.from_bytes(self.digest("shift", patient_value)[:8], "big") % (2 * n)
-        return drawn - n if drawn < n else drawn - n + 1
+        return shift_days_of(self.digest("shift", patient_value), n)
+
+    def time_shift_seconds(self, patient_value: str) -> int:
+        """Return the seconds, 1 to 86399, that a patient's times move forward."""
+        return shift_seconds_of(self.digest("shift-time", patient_value))
+
+    def tombstone(self, patient_id: str, study_uid: str) -> str:
+        """Return the keyed mark (hex) that an erased patient leaves."""
+        return self.keyed("erased", self.patient(patient_id, study_uid))
+
+    def tombstone_of(self, pseudonym: str) -> str | None:
+        """Return the mark of the patient behind a pseudonym."""
+        return self.keyed("erased", pseudonym)
+
+    def forget(self, pseudonym: str) -> int:
+        """Return 0: a computed pseudonym has no row that could be deleted."""
+        return 0
+
+    def session(self) -> AbstractContextManager[None]:
+        """Return a context that does nothing: a computed name is always durable."""
+        return nullcontext()
+
+    def close(self) -> None:
+        """Do nothing: a key holds nothing open."""

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from pleura.anonymizer.pseudonyms import ProjectKey
+from pleura.anonymizer.errors import Erased, NotDicom
+from pleura.anonymizer.pseudonyms import Pseudonyms
 from pleura.common import events
 from pleura.common.canonical import canonical_json
 from pleura.common.files import (
@@ -24,6 +25,7 @@ from pleura.common.files import (
 )
 
 _CHUNK_BYTES = 1 << 20
+_NOT_COPIED = frozenset({Erased.code, NotDicom.code})
 
 
 class Note(BaseModel, frozen=True, extra="forbid"):
@@ -42,13 +44,14 @@ def quarantine_file(
     folder: Path,
     code: str,
     *,
-    key: ProjectKey,
+    key: Pseudonyms,
     profile: str,
     counts: Mapping[str, int] | None = None,
 ) -> Path:
     """Copy `source` to `folder/<code>/<H("input")>.dcm` with its note; return the note's path.
 
-    A source that cannot be read gets a note under H("name", path) and no copy.
+    A source that cannot be read gets a note under H("name", path) and no copy; a source of an
+    erased patient and a file that is no DICOM object get no copy either.
 
     Raises:
         DiskFull: no room; nothing was left behind.
@@ -58,7 +61,7 @@ def quarantine_file(
     shelf = ensure_private_folder(folder / code)
     try:
         digest, size = _digest(source)
-        name, is_copied = key.keyed("input", digest), True
+        name, is_copied = key.keyed("input", digest), code not in _NOT_COPIED
     except OSError:
         name, size, is_copied = key.keyed("name", str(source)), 0, False
     if is_copied:

@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, Field
 
+from pleura.anonymizer.errors import KeysMixed
 from pleura.common.canonical import canonical_json
 
 Hex16 = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
@@ -19,11 +20,20 @@ Pseudonym = Annotated[str, Field(pattern=r"^P[A-Z2-7]{16}$")]
 MappedUid = Annotated[str, Field(pattern=r"^2\.25\.[0-9]{1,39}$")]
 TagName = Annotated[str, Field(pattern=r"^(\([0-9A-F]{4},[0-9A-F]{4}\)|private|unknown)$")]
 ActionName = Literal[
-    "removed", "emptied", "dummy", "uid_mapped", "kept", "shifted", "recursed", "seed"
-]
+    "removed", "emptied", "dummy", "uid_mapped", "kept", "shifted", "recursed", "seed",
+    "hidden_bits", "comments",
+]  # fmt: skip
 OverrideName = Literal["unread_text"]
 
 RECEIPT_FORMAT: Final = 1
+
+
+class OcrCounts(BaseModel, frozen=True, extra="forbid"):
+    """What was read for burned-in text: frames, boxes blacked out, side markers that stayed."""
+
+    frames: int = Field(ge=1)
+    boxes: int = Field(ge=0)
+    markers: int = Field(ge=0)
 
 
 class Receipt(BaseModel, frozen=True, extra="forbid"):
@@ -48,8 +58,12 @@ class Receipt(BaseModel, frozen=True, extra="forbid"):
     actions: dict[ActionName, int]
     removed: dict[TagName, int]
     invalid_values: int = Field(ge=0)
+    words_removed: int = Field(default=0, ge=0)
     method_codes: tuple[Annotated[str, Field(pattern=r"^1131[0-9]{2}$")], ...]
     overrides: tuple[OverrideName, ...] = ()
+    mapping: Literal["hmac", "random"] = "hmac"
+    ocr: OcrCounts | None = None  # None: nobody looked at the pixels
+    justification_sha256: Hex64 | None = None  # EHDS 66; a receipt has no free text
     code: Literal["ACCEPTED"] = "ACCEPTED"
 
     def to_json(self) -> bytes:
@@ -79,7 +93,13 @@ def hidden_below_five(count: int) -> str:
 
 
 def summarise(profile: str, receipts: Sequence[Receipt]) -> CohortReceipt:
-    """Return the cohort's receipt."""
+    """Return the cohort's receipt.
+
+    Raises:
+        KeysMixed: pseudonyms of several keys, or keyed and drawn ones; one patient could be two.
+    """
+    if len({(receipt.key_id, receipt.mapping) for receipt in receipts}) > 1:
+        raise KeysMixed
     return CohortReceipt(
         profile=profile,
         rules_digests=tuple(sorted({r.rules_digest for r in receipts})),

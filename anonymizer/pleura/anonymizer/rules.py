@@ -17,15 +17,17 @@ from typing import Final, Literal
 from pydantic import BaseModel, ValidationError
 
 from pleura.anonymizer.errors import RulesDamaged
+from pleura.anonymizer.iod import AttributeType
 from pleura.anonymizer.profile import Profile
 
-Action = Literal["X", "Z", "D", "U", "K", "shift", "recurse", "vr"]
-"""What happens to an element: PS3.15 letters, `shift` a date, `recurse` into kept items,
+Action = Literal["X", "Z", "D", "U", "K", "C", "shift", "recurse", "vr"]
+"""What happens to an element: PS3.15 letters (`C`: words cleaned),
+`shift` a date, `recurse` into kept items,
 `vr` = no row, the rule of its value representation decides."""
 
-# Compound codes depend on the type in the object's definition. It is not known here, so the
-# dummy is taken where offered and the empty value else: never an error, never a leak.
-_COMPOUND: Final[Mapping[str, Action]] = {
+# Where the object's definition does not tell the type, the dummy is taken where offered and the
+# empty value else: never an error, never a leak.
+_UNTYPED: Final[Mapping[str, Action]] = {
     "X": "X",
     "Z": "Z",
     "D": "D",
@@ -36,7 +38,14 @@ _COMPOUND: Final[Mapping[str, Action]] = {
     "X/Z/D": "D",
     "X/Z/U*": "recurse",
 }
+_TYPED: Final[Mapping[AttributeType, Action]] = {
+    "1": "D", "1C": "D", "2": "Z", "2C": "Z", "3": "X",
+}  # fmt: skip
 _DATE_VRS: Final = frozenset({"DA", "TM", "DT"})
+Question = tuple[int, str, AttributeType | None]
+"""Tag, VR and, for compound codes only, type."""
+_TABLES: Final = ("part15.json", "keep.json", "vocab.txt", "names.txt")
+PROSE_VRS: Final = frozenset({"LO", "SH", "UC", "LT", "ST", "UT"})
 
 
 class Row(BaseModel, frozen=True, extra="forbid"):
@@ -80,9 +89,15 @@ class Rules:
     identifying: frozenset[int]
     edition: str
     digest: str
+    compound: frozenset[int]
 
-    def resolve(self, tag: int, vr: str, profile: Profile) -> Action:
-        """Return the action for one element; a tag nobody lists is removed."""
+    def resolve(
+        self, tag: int, vr: str, profile: Profile, kind: AttributeType | None = None
+    ) -> Action:
+        """Return the action for one element; a tag nobody lists is removed.
+
+        `kind`: its type in the object's definition, which settles compound codes.
+        """
         group = tag >> 16
         if group & 1 or group < 8 or tag & 0xFFFF == 0 or group in self.house_groups:
             return "X"
@@ -90,16 +105,52 @@ class Rules:
             return "X"  # curves and overlays as a whole: Clean Graphics is never half-done
         row = self.rows.get(tag)
         if row is not None:
-            return _resolve_row(row, vr, profile)
+            return _resolve_row(row, vr, profile, kind)
         if tag not in self.kept:
             return "X"
         if profile.keep == "minimal" and group not in self.minimal_groups:
             return "X"
         return "recurse" if vr == "SQ" else "vr"
 
+    def basic(self, tag: int, kind: AttributeType | None) -> Action:
+        """Return the action of the table without options on a listed attribute.
+
+        It is what is left to do where cleaning leaves no word or a date is none.
+        """
+        return settle(self.rows[tag].basic, kind)
+
+    def decisions(self, profile: Profile) -> dict[Question, Action]:
+        """Return the store of actions already found for listed attributes under a profile."""
+        return _decisions(self.digest, profile)
+
+    def decide(
+        self,
+        tag: int,
+        vr: str,
+        profile: Profile,
+        known: dict[Question, Action],
+        kind: AttributeType | None = None,
+    ) -> Action:
+        """Return `resolve`, from the store where it holds the answer.
+
+        Only attributes of the tables get into the store, so no file can make it grow.
+        """
+        action = known.get((tag, vr, kind))
+        if action is None:
+            action = self.resolve(tag, vr, profile, kind)
+            if tag in self.rows or tag in self.kept:
+                known[(tag, vr, kind)] = action
+        return action
+
     def retained(self, profile: Profile) -> frozenset[int]:
         """Return the tags an active option keeps as they are: no leak when they survive."""
         return _retained(self.digest, profile)
+
+
+@lru_cache(maxsize=64)
+def _decisions(digest: str, profile: Profile) -> dict[Question, Action]:
+    """Return one store a pair of tables and profile."""
+    return {}
 
 
 @lru_cache(maxsize=64)
@@ -109,19 +160,33 @@ def _retained(digest: str, profile: Profile) -> frozenset[int]:
     return frozenset(t for t, row in rows.items() if _resolve_row(row, "LO", profile) == "K")
 
 
-def _resolve_row(row: Row, vr: str, profile: Profile) -> Action:
+def settle(code: str, kind: AttributeType | None) -> Action:
+    """Return what a code of the table means for an attribute of one type (DEID 2).
+
+    Type 1 gets a dummy, type 2 stays empty, type 3 goes. Where the code does not offer removal
+    (Z/D), the empty value is the most that goes.
+    """
+    if kind is None or code not in ("X/Z", "X/D", "Z/D", "X/Z/D"):
+        return _UNTYPED[code]
+    action = _TYPED[kind]
+    return "Z" if action == "X" and "X" not in code else action
+
+
+def _resolve_row(row: Row, vr: str, profile: Profile, kind: AttributeType | None = None) -> Action:
     """Return the action of a row: Clean beats Retain, then the basic code."""
     active = {row.options[name] for name in profile.options if name in row.options}
     if vr in _DATE_VRS and "modified_dates" in row.options:
         # A kept device does not keep its dates as they are: they move like all others.
-        return "shift" if profile.dates == "shift" else _COMPOUND[row.basic]
+        is_moved = profile.dates == "shift" or (profile.year_only and vr != "TM")
+        return "shift" if is_moved else settle(row.basic, kind)
     if "structured" in profile.options and row.options.get("structured") == "C":
-        return "recurse" if vr == "SQ" else _COMPOUND[row.basic]
+        return "recurse" if vr == "SQ" else settle(row.basic, kind)
     if "C" in active:
-        return _COMPOUND[row.basic]  # prose is not cleaned word by word yet: the strict code
+        is_prose = "descriptors" in profile.options and row.options.get("descriptors") == "C"
+        return "C" if is_prose and vr in PROSE_VRS else settle(row.basic, kind)
     if "K" in active:
         return "recurse" if vr == "SQ" else "K"
-    return _COMPOUND[row.basic]
+    return settle(row.basic, kind)
 
 
 def _read(name: str) -> bytes:
@@ -136,17 +201,16 @@ def load_rules() -> Rules:
         RulesDamaged: a table is missing or has another shape.
     """
     try:
-        raw = _read("part15.json"), _read("keep.json")
+        raw = tuple(_read(n) for n in _TABLES)
         part15 = Part15.model_validate(json.loads(raw[0]))
         keep = Keep.model_validate(json.loads(raw[1]))
     except (OSError, ValueError, ValidationError) as exc:
         raise RulesDamaged(type(exc).__name__) from None
+    rows = {
+        int(key, 16): row for key, row in part15.rows.items() if key != "PRIVATE" and "X" not in key
+    }
     return Rules(
-        rows={
-            int(key, 16): row
-            for key, row in part15.rows.items()
-            if key != "PRIVATE" and "X" not in key
-        },
+        rows=rows,
         house_groups=frozenset(int(group, 16) for group in part15.house_groups),
         kept=frozenset(int(g + e, 16) for g, members in keep.keep.items() for e in members),
         bulk=frozenset(int(key, 16) for key in keep.bulk),
@@ -154,7 +218,8 @@ def load_rules() -> Rules:
         defined_terms=frozenset(keep.defined_terms),
         identifying=frozenset(int(key, 16) for key in keep.identifying),
         edition=part15.edition,
-        digest=hashlib.sha256(raw[0] + b"\0" + raw[1]).hexdigest(),
+        digest=hashlib.sha256(b"\0".join(raw)).hexdigest(),
+        compound=frozenset(tag for tag, row in rows.items() if "/" in row.basic),
     )
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
 
+from pleura.anonymizer.errors import Undecodable
+
 CHUNK_BYTES: Final = 1 << 20
 
 
@@ -47,25 +49,45 @@ class BytesSource:
 class FileSource:
     """A source over an open file; reads by position, so its order does not matter."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the file.
+    def __init__(self, path: Path | int) -> None:
+        """Open the file, or take over an open descriptor.
 
         Raises:
             OSError: it cannot be opened.
         """
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._is_open = False
+        opened = path if isinstance(path, int) else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._descriptor, self._is_open = opened, True
         self.size = os.fstat(self._descriptor).st_size
 
     def read(self, start: int, count: int) -> bytes:
-        """Return up to `count` bytes from `start`; fewer only at the end."""
+        """Return up to `count` bytes from `start`; fewer only at the end.
+
+        Raises:
+            Undecodable: the file cannot be read.
+        """
         pieces: list[bytes] = []
         while count > 0:
-            piece = os.pread(self._descriptor, count, start)
+            try:
+                piece = os.pread(self._descriptor, count, start)
+            except OSError:
+                raise Undecodable("the file cannot be read") from None
             if not piece:
                 break
             pieces.append(piece)
             start, count = start + len(piece), count - len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def append(self, data: bytes) -> None:
+        """Write bytes at the end, of a file that was opened for it.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(self._descriptor, view, self.size)
+            view, self.size = view[written:], self.size + written
 
     def fileno(self) -> int:
         """Return the descriptor, for copies inside the kernel."""
@@ -73,7 +95,12 @@ class FileSource:
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._descriptor)
+        if self._is_open:
+            self._is_open = False
+            os.close(self._descriptor)
+
+    def __del__(self) -> None:
+        self.close()
 
     def __enter__(self) -> Self:
         return self

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Final
 
-from pydicom.charset import convert_encodings, decode_bytes, python_encoding
+from pydicom.charset import convert_encodings, decode_bytes, encode_string, python_encoding
 from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS
 
 MIN_PHRASE: Final = 4
@@ -35,6 +35,13 @@ _PATTERNS: Final = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _WORD: Final = re.compile(r"[^\W_]+")
+_MAKERS: Final = frozenset([
+    "agfa", "aquilion", "bruker", "canon", "carestream", "corporation", "elekta", "esaote",
+    "fuji", "fujifilm", "ge", "gems", "genesis", "healthcare", "healthineers", "hitachi",
+    "hologic", "imaging", "kodak", "konica", "mec", "medical", "medtronic", "mindray", "minolta",
+    "neusoft", "nmps", "nuctech", "philips", "samsung", "sectra", "shimadzu", "siemens", "signa",
+    "systems", "toshiba", "uih", "united", "varian",
+])  # fmt: skip
 
 
 def known_character_set(terms: Sequence[str]) -> bool:
@@ -59,10 +66,28 @@ def decode_text(value: bytes, character_sets: Sequence[str], vr: str) -> str | N
     return None if "\ufffd" in text else text
 
 
+def encode_text(text: str, character_sets: Sequence[str], vr: str) -> bytes | None:
+    """Return the text in its character set, or None where that does not read back the same."""
+    if text.isascii():
+        return text.encode("ascii")
+    if not known_character_set(character_sets):
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            encodings = convert_encodings(list(character_sets))
+            raw = b"\\".join(encode_string(part, encodings) for part in text.split("\\"))
+    except (UserWarning, UnicodeError, LookupError, ValueError):
+        return None
+    return raw if decode_text(raw, character_sets, vr) == text else None
+
+
 def fold(text: str) -> str:
     """Return text without case, accents and width variants."""
     plain = unicodedata.normalize("NFKD", text).casefold()
-    return "".join(c for c in plain if not unicodedata.combining(c))
+    if plain.isascii():
+        return plain
+    return "".join(c for c in plain if unicodedata.category(c) != "Mn")
 
 
 def words(text: str) -> list[str]:
@@ -95,6 +120,16 @@ def is_common(text: str, terms: frozenset[str]) -> bool:
     return text.upper() in terms
 
 
+def is_maker(folded: str) -> bool:
+    """Return whether a folded identifier has no words but those of makers of devices.
+
+    A site that puts its scanner's maker where its own name belongs must not cost every file the
+    maker. For a person's name this does not count: people are called Philips.
+    """
+    found = _WORD.findall(folded)
+    return bool(found) and all(word in _MAKERS for word in found)
+
+
 @dataclass(slots=True)
 class Seeds:
     """What a file's own header identifies people, places and orders with."""
@@ -120,7 +155,7 @@ class Seeds:
     def add_identifier(self, text: str) -> None:
         """Add an identifier, address or institution as a whole."""
         folded = fold(text).strip(" \0\\^=")
-        if not folded or is_common(folded, self.terms):
+        if not folded or is_common(folded, self.terms) or is_maker(folded):
             return
         if folded.isdigit():
             if len(folded) >= MIN_PHRASE:
@@ -147,7 +182,38 @@ class Seeds:
         runs = re.findall(r"\d+", folded)
         return any(run in self.numbers for run in runs)
 
+    def near(self, text: str) -> bool:
+        """Return whether a badly read text may hold a seed.
+
+        A word within an edit distance of 25 % of a token, or four digits in a row of a number.
+        """
+        if self.found_in(text):
+            return True
+        folded = fold(text)
+        targets = {w for p in self.phrases for w in _WORD.findall(p) if len(w) >= 4} | self.tokens
+        for word in _WORD.findall(folded):
+            if any(_is_close(word, target) for target in targets):
+                return True
+        parts = {run[i : i + 4] for run in re.findall(r"\d+", folded) for i in range(len(run) - 3)}
+        return any(part in number for number in self.numbers for part in parts)
+
     def equals_number(self, text: str) -> bool:
         """Return whether a numeric value is itself an identifier of six digits or more."""
         digits = text.strip()
         return len(digits) >= 6 and digits in self.numbers
+
+
+def _is_close(word: str, target: str) -> bool:
+    """Return whether the edit distance is at most a quarter of the target's length."""
+    limit = len(target) // 4
+    if abs(len(word) - len(target)) > limit:
+        return False
+    if not limit:
+        return word == target
+    row = list(range(len(target) + 1))
+    for i, letter in enumerate(word, 1):
+        previous, row[0] = row[0], i
+        for j, other in enumerate(target, 1):
+            cost = previous + (letter != other)
+            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, cost)
+    return row[-1] <= limit

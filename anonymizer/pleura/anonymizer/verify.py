@@ -1,8 +1,9 @@
 """The residual scan: proves on the finished bytes that no identifying value survived.
 
 Deliberately another code path than the engine: it reads input and output with pydicom, finds
-the input's identifying values itself and looks for them everywhere in the output, pixel
-bytes included. Any doubt, even a failure of this check, is a refusal.
+the input's identifying values itself and looks for them everywhere in the output but in pixel
+bytes, which `writing` compares with their source. Any doubt, even a failure of this check, is
+a refusal.
 """
 
 from __future__ import annotations
@@ -13,29 +14,29 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from io import BytesIO
 from typing import Final
 
-from pydicom import Dataset, dcmread
 from pydicom._uid_dict import UID_dictionary
-from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.config import disable_value_validation
-from pydicom.datadict import dictionary_VR
-from pydicom.dataelem import DataElement, RawDataElement
-from pydicom.tag import BaseTag
-from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS
 
 from pleura.anonymizer.errors import SelfCheckFailed
+from pleura.anonymizer.leaves import Leaf, leaves_of, preamble_of
+from pleura.anonymizer.private import load_safe_rows
+from pleura.anonymizer.source import Source
+from pleura.anonymizer.text import is_maker
 
 _META_TAGS: Final = frozenset(
     {0x00020000, 0x00020001, 0x00020002, 0x00020003, 0x00020010, 0x00020012, 0x00020013}
 )
 _TEXT_VRS: Final = frozenset({"LO", "SH", "UC", "LT", "ST", "UT", "CS", "AE", "UR", "AS"})
 _READ_VRS: Final = _TEXT_VRS | {"PN", "UI", "DA", "DT", "TM", "DS", "IS"}
+_DEFLATED_FRAMES: Final = "1.2.840.10008.1.2.8.1"  # newer than pydicom's dictionary
 _DUMMY_TEXT: Final = "ANONYMIZED"
 _DUMMY_DATES: Final = ("", "19000101", "19000101000000", "000000")
 _MAPPED: Final = re.compile(r"2\.25\.[1-9][0-9]{0,38}")
 _DAY: Final = re.compile(r"(\d{4})[.-]?(\d{1,2})[.-]?(\d{1,2})")
+_WORD: Final = re.compile(r"[^\W_]+")
+_DIGITS: Final = re.compile(r"\d+")
 _SPLIT: Final = re.compile(r"[\s^=,;.'\-_/\\]+")
 
 
@@ -44,7 +45,9 @@ class Expectation:
     """What the output may contain although it looks like a residue.
 
     `retained`: tags an active option keeps. `authored`: texts the engine writes itself.
-    `shift_days`: None where dates must be gone.
+    `shift_days`: None where dates must be gone. `carries_midnight`: times move too, so a date
+    may be one day further. `year_only`: the first of January of a year that was there may stay.
+    `safe_private`: private attributes of the safe list may stay; they are searched like others.
     """
 
     pseudonym: str
@@ -53,25 +56,9 @@ class Expectation:
     identifying: frozenset[int]
     defined_terms: frozenset[str]
     authored: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Leaf:
-    tag: int
-    vr: str
-    raw: bytes
-    sets: tuple[str, ...]
-
-    def text(self) -> str:
-        """Return the text, undecodable bytes replaced."""
-        if self.raw.isascii() and b"\x1b" not in self.raw:
-            return self.raw.decode("ascii").strip(" \0")
-        delimiters = PN_DELIMS if self.vr == "PN" else TEXT_VR_DELIMS
-        try:
-            encodings = convert_encodings(list(self.sets) or ["ISO_IR 6"])
-            return decode_bytes(self.raw, encodings, delimiters).strip(" \0")
-        except (LookupError, UnicodeError, ValueError):
-            return self.raw.decode("latin-1").strip(" \0")
+    carries_midnight: bool = False
+    year_only: bool = False
+    safe_private: bool = False
 
 
 @dataclass(slots=True)
@@ -86,8 +73,8 @@ class _Residues:
     raw: set[bytes] = field(default_factory=set)
 
 
-def check_residuals(source: bytes, output: bytes, expected: Expectation) -> None:
-    """Search `output` for every identifying value of `source`.
+def check_residuals(source: Source | bytes, output: Source | bytes, expected: Expectation) -> None:
+    """Search `output`, its pixel bytes apart, for every identifying value of `source`.
 
     Raises:
         SelfCheckFailed: a value, a foreign name, a private tag or an unmapped UID is there,
@@ -96,70 +83,70 @@ def check_residuals(source: bytes, output: bytes, expected: Expectation) -> None
     try:
         with warnings.catch_warnings(), disable_value_validation():
             warnings.simplefilter("ignore")
-            residues = _collect(_leaves_of(source), expected)
-            _check_marks(output, expected)
-            for leaf in _leaves_of(output):
-                problem = _problem(leaf, residues, expected)
+            residues = _collect(leaves_of(source), expected)
+            leaves = list(leaves_of(output))
+            safe = _safe_leaves(leaves) if expected.safe_private else {}
+            leaves = [safe.get(number, leaf) for number, leaf in enumerate(leaves)]
+            _check_marks(preamble_of(output), leaves, expected)
+            suspects = _Suspects(leaves, residues, expected)
+            for number, leaf in enumerate(leaves):
+                if leaf.tag >> 16 & 1 and number not in safe:
+                    raise SelfCheckFailed(f"private element {_name(leaf.tag)}")
+                problem = _problem(leaf, residues, expected, suspects)
                 if problem:
-                    raise SelfCheckFailed(
-                        f"{problem} ({leaf.tag >> 16:04X},{leaf.tag & 0xFFFF:04X})"
-                    )
+                    raise SelfCheckFailed(f"{problem} {_name(leaf.tag)}")
     except SelfCheckFailed:
         raise
     except Exception as exc:  # noqa: BLE001  a check that cannot run is a refusal
         raise SelfCheckFailed(f"scan ended with {type(exc).__name__}") from None
 
 
-def _leaves_of(data: bytes) -> Iterator[_Leaf]:
-    dataset = dcmread(BytesIO(data))
-    for element in dataset.file_meta.elements():
-        value = element.value
-        raw = value if isinstance(value, bytes) else str(value).encode()
-        yield _Leaf(int(element.tag), str(element.VR), raw, ())
-    yield from _leaves(dataset, ())
+def _safe_leaves(leaves: Sequence[Leaf]) -> dict[int, Leaf]:
+    """Return the private leaves of the safe list by position, with the VR of the list.
+
+    Their creators too. The creator must stand before its elements in the same item.
+    """
+    rows = load_safe_rows()
+    names = {(creator, group) for creator, group, _ in rows}
+    creators: list[dict[int, str]] = []  # one a depth, of the item being read
+    last: list[int] = []
+    found: dict[int, Leaf] = {}
+    for number, leaf in enumerate(leaves):
+        del creators[leaf.depth + 1 :], last[leaf.depth + 1 :]
+        while len(creators) <= leaf.depth:
+            creators.append({})
+            last.append(-1)
+        if leaf.tag <= last[leaf.depth]:
+            creators[leaf.depth] = {}  # a new item
+        last[leaf.depth] = leaf.tag
+        group, element = leaf.tag >> 16, leaf.tag & 0xFFFF
+        if not group & 1:
+            continue
+        if element <= 0xFF:
+            name = leaf.text()
+            if element >= 0x10 and (name, group) in names:
+                creators[leaf.depth][group << 8 | element] = name
+                found[number] = leaf._replace(vr="LO")
+            continue
+        creator = creators[leaf.depth].get(group << 8 | element >> 8, "")
+        row = rows.get((creator, group, element & 0xFF))
+        if row is not None and leaf.vr in (row.vr, "UN"):
+            found[number] = leaf._replace(vr=row.vr)
+    return found
 
 
-def _leaves(dataset: Dataset, inherited: tuple[str, ...]) -> Iterator[_Leaf]:
-    sets = _character_sets(dataset, inherited)
-    for element in list(dataset.elements()):
-        vr = element.VR if element.VR not in (None, "UN") else _vr(element.tag)
-        if vr == "SQ":
-            for item in dataset[element.tag].value:
-                yield from _leaves(item, sets)
-        else:
-            yield _Leaf(int(element.tag), vr, _raw(element), sets)
-
-
-def _character_sets(dataset: Dataset, inherited: tuple[str, ...]) -> tuple[str, ...]:
-    if "SpecificCharacterSet" not in dataset:
-        return inherited
-    raw = _raw(dataset.get_item("SpecificCharacterSet")).decode("latin-1")
-    return tuple(part.strip(" \0") for part in raw.split("\\"))
-
-
-def _vr(tag: BaseTag) -> str:
-    try:
-        return dictionary_VR(tag).split(" or ")[0]
-    except KeyError:
-        return "UN"
-
-
-def _raw(element: RawDataElement | DataElement | None) -> bytes:
-    value = None if element is None else element.value
-    if isinstance(value, bytes):
-        return value
-    if value is None:
-        return b""
-    parts = [value] if isinstance(value, str) or not isinstance(value, Sequence) else value
-    return "\\".join(str(part) for part in parts).encode()
+def _name(tag: int) -> str:
+    return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
 def _fold(text: str) -> str:
+    if text.isascii():
+        return text.lower()
     decomposed = unicodedata.normalize("NFKD", text).casefold()
     return "".join(c for c in decomposed if unicodedata.category(c) != "Mn")
 
 
-def _collect(leaves: Iterator[_Leaf], expected: Expectation) -> _Residues:
+def _collect(leaves: Iterator[Leaf], expected: Expectation) -> _Residues:
     """Find what identifies somebody in the input: names, IDs, dates, UIDs, addresses."""
     found = _Residues()
     for leaf in leaves:
@@ -198,7 +185,7 @@ def _collect_name(text: str, raw: bytes, found: _Residues, expected: Expectation
 
 def _collect_identifier(text: str, found: _Residues, expected: Expectation) -> None:
     folded = _fold(text)
-    if len(folded) < 4 or folded.upper() in expected.defined_terms:
+    if len(folded) < 4 or folded.upper() in expected.defined_terms or is_maker(folded):
         return
     (found.numbers if folded.isdigit() else found.phrases).add(folded)
     raw = folded.encode()
@@ -219,21 +206,53 @@ def _day(text: str) -> date | None:
         return None
 
 
-def _check_marks(output: bytes, expected: Expectation) -> None:
-    if any(output[:128]):
+def _check_marks(preamble: bytes, leaves: Sequence[Leaf], expected: Expectation) -> None:
+    if any(preamble):
         raise SelfCheckFailed("preamble")
-    dataset = dcmread(BytesIO(output), stop_before_pixels=True)
-    if str(dataset.get("PatientID")) != expected.pseudonym:
+    marks = {
+        leaf.tag: leaf.text()
+        for leaf in leaves
+        if leaf.tag in (0x00100020, 0x00120062) and not leaf.depth
+    }
+    if marks.get(0x00100020) != expected.pseudonym:
         raise SelfCheckFailed("pseudonym (0010,0020)")
-    if dataset.get("PatientIdentityRemoved") != "YES":
+    if marks.get(0x00120062) != "YES":
         raise SelfCheckFailed("mark (0012,0062)")
 
 
-def _problem(leaf: _Leaf, residues: _Residues, expected: Expectation) -> str | None:
+class _Suspects:
+    """Searches all text and all bytes at once, so that clean files cost one search a value.
+
+    Says only whether something is anywhere; the leaf it is in is then found one by one.
+    """
+
+    def __init__(self, leaves: Sequence[Leaf], residues: _Residues, expected: Expectation) -> None:
+        texts: list[str] = []
+        values: list[bytes] = []
+        for leaf in leaves:
+            if leaf.tag >> 16 == 2 or leaf.tag in expected.retained:
+                continue
+            if leaf.vr in _TEXT_VRS:
+                texts.append(leaf.text())
+            elif leaf.vr not in _READ_VRS:
+                values.append(leaf.raw)
+        text = "\n".join(texts)
+        folded = _fold(text)
+        self.in_text = (
+            not residues.words.isdisjoint(_WORD.findall(folded))
+            or not residues.numbers.isdisjoint(_DIGITS.findall(folded))
+            or any(phrase in folded for phrase in residues.phrases)
+            or any(uid in text for uid in residues.uids)
+        )
+        lowered = b"\n".join(values).lower()
+        self.in_bytes = any(raw in lowered for raw in residues.raw)
+
+
+def _problem(
+    leaf: Leaf, residues: _Residues, expected: Expectation, suspects: _Suspects
+) -> str | None:
     """Return what is wrong with one output element, in fixed words, or None."""
     group = leaf.tag >> 16
-    if group & 1:
-        return "private element"
     if group == 2:
         if leaf.tag not in _META_TAGS:
             return "foreign file meta"
@@ -241,8 +260,10 @@ def _problem(leaf: _Leaf, residues: _Residues, expected: Expectation) -> str | N
     if leaf.tag in expected.retained:
         return None
     if leaf.vr not in _READ_VRS:
-        lowered = leaf.raw.lower()
-        return "bytes" if any(raw in lowered for raw in residues.raw) else None
+        is_found = suspects.in_bytes and any(raw in leaf.raw.lower() for raw in residues.raw)
+        return "bytes" if is_found else None
+    if leaf.vr in _TEXT_VRS and not suspects.in_text:
+        return None
     text = leaf.text()
     if leaf.vr == "PN":
         return None if text in ("", expected.pseudonym, _DUMMY_TEXT) else "foreign name"
@@ -256,11 +277,13 @@ def _problem(leaf: _Leaf, residues: _Residues, expected: Expectation) -> str | N
     return "number" if any(len(n) >= 6 for n in numbers & residues.numbers) else None
 
 
-def _uid_problem(leaf: _Leaf, residues: _Residues) -> str | None:
+def _uid_problem(leaf: Leaf, residues: _Residues) -> str | None:
     for uid in leaf.text().split("\\"):
         uid = uid.strip(" \0")
         if uid in residues.uids:
             return "unmapped UID"
+        if leaf.tag == 0x00020010 and uid == _DEFLATED_FRAMES:
+            continue
         if uid and uid not in UID_dictionary and not _MAPPED.fullmatch(uid):
             return "foreign UID"
     return None
@@ -270,17 +293,22 @@ def _is_expected_time(vr: str, text: str, residues: _Residues, expected: Expecta
     for part in text.split("\\"):
         if part in _DUMMY_DATES:
             continue
+        if expected.year_only and vr != "TM":
+            if len(part) != 4 and part[4:] != "0101":
+                return False
+            continue
         if expected.shift_days is None:
             return False
         if vr == "TM" or (vr == "DT" and len(part) < 8):
             continue
         day = _day(part[:8])
-        if day is None or day - timedelta(days=expected.shift_days) not in residues.days:
+        moves = range(expected.shift_days, expected.shift_days + expected.carries_midnight + 1)
+        if day is None or all(day - timedelta(days=n) not in residues.days for n in moves):
             return False
     return True
 
 
-def _text_leaks(leaf: _Leaf, text: str, residues: _Residues, expected: Expectation) -> bool:
+def _text_leaks(leaf: Leaf, text: str, residues: _Residues, expected: Expectation) -> bool:
     if text in (expected.pseudonym, _DUMMY_TEXT) or text in expected.authored:
         return False
     for part in text.split("\\"):
@@ -288,8 +316,8 @@ def _text_leaks(leaf: _Leaf, text: str, residues: _Residues, expected: Expectati
         if leaf.vr == "CS" and part in expected.defined_terms:
             continue
         folded = _fold(part)
-        words = set(re.findall(r"[^\W_]+", folded))
-        numbers = set(re.findall(r"\d+", folded))
+        words = set(_WORD.findall(folded))
+        numbers = set(_DIGITS.findall(folded))
         if words & residues.words or numbers & residues.numbers:
             return True
         if any(phrase in folded for phrase in residues.phrases):

@@ -1,24 +1,30 @@
-"""The DICOM encoding (PS3.5, PS3.10): bytes to a tree of elements and back.
+"""Reading (PS3.5, PS3.10): a file to a tree of elements, its pixels left where they are.
 
-Values stay raw bytes, so nothing is lost or reinterpreted on the way through, and every
-length is checked against the bytes that are there: a file that ends early, or goes on after
-its data set, is refused instead of being read as far as it goes.
+A file is read through a window that passes over its pixel data. Every length is checked against
+the bytes that are there: a file that ends early, or goes on after its data set, is refused
+instead of being read as far as it goes.
 """
 
 from __future__ import annotations
 
-import logging
 import struct
-import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Final
+from pathlib import Path
+from typing import Final, Literal
 
-from pydicom._dicom_dict import DicomDictionary
-from pydicom.datadict import dictionary_VR
-from pydicom.uid import UID, AllTransferSyntaxes
-
+from pleura.anonymizer.encoding import (
+    LONG_VRS,
+    MAX_FILE_BYTES,
+    PIXEL_TAGS,
+    SHORT_VRS,
+    DicomFile,
+    Element,
+    Syntax,
+    encode,
+    implicit_vr,
+    padded,
+    syntax_of,
+    vr_of,
+)
 from pleura.anonymizer.errors import (
     LimitExceeded,
     NotDicom,
@@ -26,121 +32,53 @@ from pleura.anonymizer.errors import (
     Truncated,
     Undecodable,
 )
+from pleura.anonymizer.inflating import inflate
+from pleura.anonymizer.source import BytesSource, Source, Span
 
-# pydicom's warnings quote the values they complain about; none of them may reach a log.
-logging.getLogger("pydicom").addFilter(lambda record: False)
-
-MAX_FILE_BYTES: Final = 4 << 30
 MAX_HEADER_ELEMENT_BYTES: Final = 64 << 20
-MAX_INFLATE_RATIO: Final = 100
-MAX_INFLATE_FLOOR_BYTES: Final = 16 << 20
 MAX_PARSE_DEPTH: Final = 128
-
-PIXEL_TAGS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
-LONG_VRS: Final = frozenset(
-    {"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"}
-)
-SHORT_VRS: Final = frozenset(
-    {"AE", "AS", "AT", "CS", "DA", "DS", "DT", "FD", "FL", "IS", "LO", "LT"}
-    | {"PN", "SH", "SL", "SS", "ST", "TM", "UI", "UL", "US"}
-)
-NUL_PADDED_VRS: Final = (LONG_VRS | {"UI"}) - {"UC", "UR", "UT"}
-_KNOWN_SYNTAXES: Final = frozenset(str(uid) for uid in AllTransferSyntaxes)
+WINDOW_BYTES: Final = 64 << 10
+_VR_NAMES: Final = {vr.encode(): vr for vr in LONG_VRS | SHORT_VRS}
 _UNDEFINED: Final = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 
-
-@dataclass(frozen=True, slots=True)
-class Syntax:
-    """How a data set is encoded."""
-
-    implicit: bool = False
-    big_endian: bool = False
-    deflated: bool = False
-
-
-@dataclass(slots=True)
-class Element:
-    """One data element.
-
-    Exactly one of the two holds content: `items` for a sequence, else `value`. For pixel data
-    in fragments, `value` is the run of items up to and including the sequence delimiter.
-    """
-
-    tag: int
-    vr: str
-    value: bytes | memoryview = b""
-    items: list[list[Element]] | None = None
-    is_encapsulated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class DicomFile:
-    """A parsed file; `meta` is group 0002, `elements` the data set."""
-
-    meta: list[Element]
-    elements: list[Element]
-    transfer_syntax: str
-    syntax: Syntax = field(default_factory=Syntax)
-
-
-@lru_cache(maxsize=8192)
-def vr_of(tag: int) -> str | None:
-    """Return the dictionary's VR (may be `US or SS`), or None for an unknown tag."""
-    entry = DicomDictionary.get(tag)
-    if entry is not None:
-        return entry[0]
-    try:
-        return dictionary_VR(tag)
-    except KeyError:
-        return None
-
-
-@lru_cache(maxsize=8192)
-def _implicit_vr(tag: int) -> str:
-    if tag & 0xFFFF == 0:
-        return "UL"
-    if (tag >> 16) & 1:
-        return "LO" if 0x10 <= tag & 0xFFFF <= 0xFF else "UN"
-    vr = vr_of(tag)
-    if vr is None or vr == "NONE":
-        return "UN"
-    return "OW" if vr.endswith("OW") else vr.split(" or ")[0]
+__all__ = [
+    "MAX_FILE_BYTES", "PIXEL_TAGS", "DicomFile", "Element", "Syntax", "encode", "padded",
+    "parse_file", "syntax_of", "vr_of",
+]  # fmt: skip
 
 
 class _Reader:
     """Walks one buffer; every jump is checked against its end."""
 
-    def __init__(self, data: memoryview, syntax: Syntax) -> None:
+    def __init__(self, data: bytes, syntax: Syntax) -> None:
         self.data = data
         self.syntax = syntax
         order = ">" if syntax.big_endian else "<"
-        self.pair = struct.Struct(order + "HH")
-        self.long = struct.Struct(order + "L")
-        self.short = struct.Struct(order + "H")
-
-    def need(self, pos: int, count: int, end: int) -> None:
-        if pos + count > end:
-            raise Truncated()
-
-    def tag(self, pos: int, end: int) -> int:
-        self.need(pos, 4, end)
-        group, element = self.pair.unpack_from(self.data, pos)
-        return int(group << 16 | element)
+        self.head = struct.Struct(order + ("HHL" if syntax.implicit else "HH2sH")).unpack_from
+        self.long = struct.Struct(order + "L").unpack_from
 
     def header(self, pos: int, end: int) -> tuple[int, str, int, int]:
         """Return tag, VR, length and the position of the value."""
-        tag = self.tag(pos, end)
-        self.need(pos, 8, end)
-        if self.syntax.implicit or tag >> 16 == 0xFFFE:
-            return tag, _implicit_vr(tag), self.long.unpack_from(self.data, pos + 4)[0], pos + 8
-        vr = bytes(self.data[pos + 4 : pos + 6]).decode("latin-1")
-        if vr in LONG_VRS:
-            self.need(pos, 12, end)
-            return tag, vr, self.long.unpack_from(self.data, pos + 8)[0], pos + 12
-        if vr not in SHORT_VRS:
+        start = pos + 8
+        if start > end:
+            raise Truncated()
+        if self.syntax.implicit:
+            group, number, length = self.head(self.data, pos)
+            tag = group << 16 | number
+            return tag, implicit_vr(tag), length, start
+        group, number, raw, length = self.head(self.data, pos)
+        tag = group << 16 | number
+        if group == 0xFFFE:
+            return tag, "UN", self.long(self.data, pos + 4)[0], start
+        vr = _VR_NAMES.get(raw)
+        if vr is None:
             raise Undecodable("unknown value representation")
-        return tag, vr, self.short.unpack_from(self.data, pos + 6)[0], pos + 8
+        if vr in LONG_VRS:
+            if start + 4 > end:
+                raise Truncated()
+            return tag, vr, self.long(self.data, start)[0], start + 4
+        return tag, vr, length, start
 
     def elements(
         self, pos: int, end: int, *, is_open: bool, depth: int
@@ -164,26 +102,27 @@ class _Reader:
     def element(
         self, tag: int, vr: str, length: int, start: int, end: int, depth: int
     ) -> tuple[Element, int]:
+        """Return one element and the position behind it."""
         if length == _UNDEFINED:
             if vr in ("OB", "OW"):
                 stop = self.fragments(start, end)
-                return Element(tag, vr, self.data[start:stop], is_encapsulated=True), stop
+                return Element(tag, vr, self.data[start:stop], None, True), stop
             reader = self
             if vr == "UN" and not self.syntax.implicit:  # PS3.5 6.2.2: implicit little endian
                 reader = _Reader(self.data, Syntax(implicit=True))
             items, stop = reader.items(start, end, is_open=True, depth=depth + 1)
             return Element(tag, "SQ", items=items), stop
-        self.need(start, length, end)
         stop = start + length
+        if stop > end:
+            raise Truncated()
         reader = self
-        if vr == "UN" and self.syntax == Syntax():
-            known = _implicit_vr(tag)  # PS3.5 6.2.2: the value is implicit little endian
-            if known in LONG_VRS or length <= 0xFFFE:
-                reader, vr = _Reader(self.data, Syntax(implicit=True)), known
+        if vr == "UN":
+            vr = self.syntax.known_vr(tag, length)
+            reader = _Reader(self.data, Syntax(implicit=True)) if vr == "SQ" else self
         if vr == "SQ":
             items, _ = reader.items(start, stop, is_open=False, depth=depth + 1)
             return Element(tag, vr, items=items), stop
-        if length > MAX_HEADER_ELEMENT_BYTES and tag not in PIXEL_TAGS:
+        if length > MAX_HEADER_ELEMENT_BYTES:
             raise LimitExceeded("element size")
         return Element(tag, vr, self.data[start:stop]), stop
 
@@ -199,8 +138,9 @@ class _Reader:
                 raise Undecodable("sequence without items")
             if length == _UNDEFINED:
                 item, pos = self.elements(start, end, is_open=True, depth=depth)
+            elif start + length > end:
+                raise Truncated()
             else:
-                self.need(start, length, end)
                 item, pos = self.elements(start, start + length, is_open=False, depth=depth)
             found.append(item)
         if is_open:
@@ -208,56 +148,148 @@ class _Reader:
         return found, pos
 
     def fragments(self, pos: int, end: int) -> int:
-        """Return the position behind the sequence delimiter of encapsulated pixel data."""
+        """Return the position behind the delimiter of fragments inside a sequence (icons)."""
         while True:
-            self.need(pos, 8, end)
             tag, _, length, start = self.header(pos, end)
             if tag == _SEQUENCE_END:
                 return start
             if tag != _ITEM or length == _UNDEFINED:
                 raise Undecodable("broken fragments")
-            self.need(start, length, end)
             pos = start + length
 
 
-def syntax_of(transfer_syntax: str) -> Syntax:
-    """Return how `transfer_syntax` encodes a data set.
+class _Window:
+    """The part of a source that is in memory; it moves and grows with the walk."""
 
-    Raises:
-        Undecodable: it is not a transfer syntax this version knows.
-    """
-    if transfer_syntax not in _KNOWN_SYNTAXES:
-        raise Undecodable("unknown transfer syntax")
-    uid = UID(transfer_syntax)
-    return Syntax(
-        implicit=uid.is_implicit_VR,
-        big_endian=not uid.is_little_endian,
-        deflated=uid == "1.2.840.10008.1.2.1.99",
-    )
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.size = source.size
+        self.base = 0
+        self.data = source.read(0, WINDOW_BYTES)
 
+    @property
+    def stop(self) -> int:
+        """Position in the source behind the last byte in memory."""
+        return self.base + len(self.data)
 
-def inflate(data: memoryview) -> bytes:
-    """Return the inflated data set (PS3.5 A.5).
-
-    Raises:
-        Truncated: the stream ends early or has a tail.
-        LimitExceeded: it inflates beyond 4 GiB or a ratio of 100.
-    """
-    limit = max(MAX_INFLATE_FLOOR_BYTES, min(MAX_FILE_BYTES, MAX_INFLATE_RATIO * len(data)))
-    inflator = zlib.decompressobj(-zlib.MAX_WBITS)
-    try:
-        plain = inflator.decompress(data, limit)
-    except zlib.error as exc:
-        raise Undecodable("damaged deflate stream") from exc
-    if inflator.unconsumed_tail:
-        raise LimitExceeded("inflated size")
-    if not inflator.eof or len(inflator.unused_data) > 1:
-        raise Truncated()
-    return plain
+    def cover(self, pos: int, count: int) -> bool:
+        """Have the bytes [pos, pos + count) in memory; return whether the window moved."""
+        last = self.base + len(self.data)
+        if self.base <= pos and (pos + count <= last or last == self.size):
+            return False
+        self.base, self.data = pos, self.source.read(pos, max(WINDOW_BYTES, count))
+        return True
 
 
-def parse_file(data: bytes) -> DicomFile:
-    """Parse a whole PS3.10 file.
+class _Walk:
+    """Reads the top level of a data set; pixel bytes are passed over, not read."""
+
+    def __init__(self, window: _Window, syntax: Syntax) -> None:
+        self.window = window
+        self.syntax = syntax
+        self.reader = _Reader(window.data, syntax)
+
+    def elements(self, pos: int, *, group: int | None = None) -> tuple[list[Element], int]:
+        """Return the elements from `pos` on, of one group only if `group` is given."""
+        found: list[Element] = []
+        window, size = self.window, self.window.size
+        while pos < size:
+            if pos + 12 > window.stop:  # the walk never goes back
+                self._cover(pos, 12)
+            if group is not None and self.peek_group(pos) != group:
+                break
+            reader, base, end = self.reader, window.base, len(window.data)
+            tag, vr, length, start = reader.header(pos - base, end)
+            stop = start + length
+            if vr in SHORT_VRS and stop <= end and tag not in PIXEL_TAGS and tag >> 16 != 0xFFFE:
+                found.append(Element(tag, vr, window.data[start:stop]))
+                pos = base + stop
+                continue
+            element, pos = self._element(pos, tag, vr, length, base + start)
+            found.append(element)
+        return found, pos
+
+    def peek_group(self, pos: int) -> int:
+        window = self.window
+        if pos + 4 > window.stop:
+            raise Truncated()
+        at = pos - window.base
+        return int.from_bytes(window.data[at : at + 2], "little")
+
+    def _cover(self, pos: int, count: int) -> None:
+        if self.window.cover(pos, count):
+            self.reader = _Reader(self.window.data, self.syntax)
+
+    def _element(self, pos: int, tag: int, vr: str, length: int, start: int) -> tuple[Element, int]:
+        window = self.window
+        if tag >> 16 == 0xFFFE:
+            raise Undecodable("stray delimiter")
+        if tag in PIXEL_TAGS and vr != "SQ" and (length != _UNDEFINED or vr in ("OB", "OW")):
+            return self._pixels(tag, vr, length, start)
+        if length == _UNDEFINED:
+            return self._open(tag, vr, pos, start)
+        if start + length > window.size:
+            raise Truncated()
+        if length > MAX_HEADER_ELEMENT_BYTES:
+            raise LimitExceeded("element size")
+        self._cover(pos, start + length - pos)
+        return self._parsed(tag, vr, length, start)
+
+    def _parsed(self, tag: int, vr: str, length: int, start: int) -> tuple[Element, int]:
+        base, end = self.window.base, len(self.window.data)
+        element, stop = self.reader.element(tag, vr, length, start - base, end, 0)
+        return element, stop + base
+
+    def _open(self, tag: int, vr: str, pos: int, start: int) -> tuple[Element, int]:
+        """Return an element of undefined length: the window grows until its end is inside."""
+        count = WINDOW_BYTES
+        while True:
+            try:
+                return self._parsed(tag, vr, _UNDEFINED, start)
+            except Truncated:
+                if self.window.stop >= self.window.size:
+                    raise
+                if count > MAX_HEADER_ELEMENT_BYTES:
+                    raise LimitExceeded("element size") from None
+                count *= 4
+                self._cover(pos, count)
+
+    def _pixels(self, tag: int, vr: str, length: int, start: int) -> tuple[Element, int]:
+        source, size = self.window.source, self.window.size
+        if length == _UNDEFINED:
+            stop = _fragments_end(source, start, self.reader)
+            return Element(tag, vr, Span(source, start, stop - start), None, True), stop
+        if start + length > size:
+            raise Truncated()
+        if vr == "UN":
+            vr = self.syntax.known_vr(tag, length)
+        return Element(tag, vr, Span(source, start, length)), start + length
+
+
+def _fragments_end(source: Source, pos: int, reader: _Reader) -> int:
+    """Return the position behind the sequence delimiter; only item headers are read."""
+    long = reader.long
+    order: Literal["big", "little"] = "big" if reader.syntax.big_endian else "little"
+    while True:
+        head = source.read(pos, 8)
+        if len(head) < 8:
+            raise Truncated()
+        group, number = (int.from_bytes(head[i : i + 2], order) for i in (0, 2))
+        length, tag = long(head, 4)[0], group << 16 | number
+        pos += 8
+        if tag == _SEQUENCE_END:
+            return pos
+        if tag != _ITEM or length == _UNDEFINED:
+            raise Undecodable("broken fragments")
+        pos += length
+        if pos > source.size:
+            raise Truncated()
+
+
+def parse_file(source: Source | bytes, *, spool: Path | None = None) -> DicomFile:
+    """Parse a whole PS3.10 file; bytes of pixels are not read.
+
+    `spool` is the folder a large deflated data set is inflated in.
 
     Raises:
         NotDicom: no `DICM` prefix or no file meta group.
@@ -266,68 +298,18 @@ def parse_file(data: bytes) -> DicomFile:
         Undecodable: the encoding breaks PS3.5.
         LimitExceeded: size, depth or inflation.
     """
-    if len(data) < 132 or data[128:132] != b"DICM":
+    if isinstance(source, bytes):
+        source = BytesSource(source)
+    window = _Window(source)
+    if window.data[128:132] != b"DICM":
         raise NotDicom()
-    view = memoryview(data)
-    reader = _Reader(view, Syntax())
-    meta: list[Element] = []
-    pos = 132
-    while pos < len(data) and reader.tag(pos, len(data)) >> 16 == 2:
-        tag, vr, length, start = reader.header(pos, len(data))
-        element, pos = reader.element(tag, vr, length, start, len(data), 0)
-        meta.append(element)
+    meta, pos = _Walk(window, Syntax()).elements(132, group=2)
     named = [bytes(e.value).strip(b"\0 ") for e in meta if e.tag == 0x00020010]
     if not named or not named[0]:
         raise NoTransferSyntax()
     transfer_syntax = named[0].decode("latin-1")
     syntax = syntax_of(transfer_syntax)
-    body = memoryview(inflate(view[pos:])) if syntax.deflated else view[pos:]
-    elements, _ = _Reader(body, syntax).elements(0, len(body), is_open=False, depth=0)
+    if syntax.deflated:
+        window, pos = _Window(inflate(source, pos, spool=spool)), 0
+    elements, _ = _Walk(window, syntax).elements(pos)
     return DicomFile(meta, elements, transfer_syntax, syntax)
-
-
-def padded(vr: str, value: bytes | memoryview) -> bytes | memoryview:
-    """Return the value with the even length PS3.5 7.1.1 asks for."""
-    if len(value) % 2 == 0:
-        return value
-    return bytes(value) + (b"\0" if vr in NUL_PADDED_VRS else b" ")
-
-
-def encode(elements: Sequence[Element], syntax: Syntax) -> list[bytes | memoryview]:
-    """Return the encoding of a data set as pieces; sequences get defined lengths."""
-    order = ">" if syntax.big_endian else "<"
-    pieces: list[bytes | memoryview] = []
-    for element in elements:
-        if element.items is None:
-            body: list[bytes | memoryview] = [padded(element.vr, element.value)]
-        else:
-            body = _encode_items(element.items, syntax, order)
-        size = _UNDEFINED if element.is_encapsulated else sum(map(len, body))
-        head = struct.pack(order + "HH", element.tag >> 16, element.tag & 0xFFFF)
-        if syntax.implicit:
-            head += struct.pack(order + "L", size)
-        elif element.vr in LONG_VRS:
-            head += element.vr.encode() + b"\0\0" + struct.pack(order + "L", size)
-        else:
-            head += element.vr.encode() + struct.pack(order + "H", size)
-        pieces.append(head)
-        pieces.extend(body)
-    return pieces
-
-
-def _encode_items(
-    items: Sequence[Sequence[Element]], syntax: Syntax, order: str
-) -> list[bytes | memoryview]:
-    body: list[bytes | memoryview] = []
-    for item in items:
-        inner = encode(item, syntax)
-        body.append(struct.pack(order + "HHL", 0xFFFE, 0xE000, sum(map(len, inner))))
-        body.extend(inner)
-    return body
-
-
-def deflate(pieces: Sequence[bytes | memoryview]) -> bytes:
-    """Return the deflated data set, padded to an even length (PS3.5 A.5)."""
-    packer = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
-    packed = b"".join([*(packer.compress(piece) for piece in pieces), packer.flush()])
-    return packed + b"\0" * (len(packed) % 2)

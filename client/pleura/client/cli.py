@@ -152,6 +152,30 @@ def ingest(config: Config = Path("site.toml"), as_json: AsJson = False) -> None:
     sys.exit(1 if quarantined else 0)
 
 
+@app.command()
+def erase(
+    pseudonym: Annotated[str, typer.Argument(help="The patient's pseudonym, P and 16 letters.")],
+    config: Config = Path("site.toml"),
+    yes: Annotated[bool, typer.Option("--yes", help="Delete for good.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete all data of one patient and list the rounds trained on it; stop the site first."""
+    from pleura.client.erasing import erase_patient
+
+    if not yes:
+        raise typer.BadParameter("this deletes a patient's data; repeat with --yes")
+    with operator_errors():
+        done = erase_patient(load_settings(config), pseudonym)
+    rounds = [{"cohort": u.cohort, "run": u.run, "round": u.round} for u in done.rounds]
+    if as_json:
+        row = {"files": done.files, "mapping_rows": done.mapping_rows, "rounds": rounds}
+        sys.stdout.write(json.dumps(row, sort_keys=True) + "\n")
+        return
+    sys.stdout.write(f"files {done.files}, rounds {len(rounds)}\n")
+    for use in rounds:
+        sys.stdout.write(f"  {use['run']} round {use['round']} {use['cohort']}\n")
+
+
 @labels_app.command("import")
 def labels_import(
     file: Annotated[Path, typer.Argument(help="CSV: accession or sop_uid, label, split.")],

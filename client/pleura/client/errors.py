@@ -13,6 +13,14 @@ class LabelsMissing(DataFault):
     code, hint = "DATA-LABELS", "Import labels first: pleura client labels import FILE --task TASK."
 
 
+class KeyVersionsMixed(DataFault):
+    code, hint = (
+        "DATA-KEY-VERSIONS",
+        "One patient named in two ways counts as two: stop the site, set aside its folders store "
+        "and ingest, and take the project's data in again under one key and profile.",
+    )
+
+
 class LabelsUnreadable(DataFault):
     code, hint = "DATA-CSV", "Correct the named line of the labels file; nothing was imported."
 

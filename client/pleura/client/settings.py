@@ -12,6 +12,11 @@ from pleura.common.config import load_toml
 from pleura.common.ids import FederationIdField, SiteIdField
 from pleura.common.orders import TaskName
 
+OptionName = Literal[
+    "year_only", "shift_time", "patient_chars", "device", "safe_private", "structured",
+    "strict_prose",
+]  # fmt: skip
+
 
 class Section(BaseModel):
     """Base of every section: frozen, no unknown key."""
@@ -40,15 +45,25 @@ class PolicySection(Section):
 
 
 class IngestSection(Section):
-    """Folders to watch and how their objects are de-identified."""
+    """Folders to watch and how their objects are de-identified.
+
+    `options` are added to the profile, which must offer them. `justification` is the written
+    reason to pseudonymise (EHDS 66); receipts carry its SHA-256. `steward_key` is the steward's
+    public X25519 key in hex: with a profile that draws pseudonyms at random, the original
+    PatientIDs are sealed to it; without one nobody can look a patient up again.
+    """
 
     watch: tuple[Path, ...] = ()
     profile: Literal["hipaa_safe_harbor", "gdpr_pseudonymous", "research_dates"] = (
         "gdpr_pseudonymous"
     )
+    options: tuple[OptionName, ...] = ()
+    justification: Annotated[str, Field(max_length=2000)] = ""
+    steward_key: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     poll_s: Annotated[float, Field(gt=0, le=3600)] = 2.0
     settle_s: Annotated[float, Field(ge=0, le=3600)] = 1.0
+    ocr: Literal["policy", "all", "off"] = "policy"
     accept_unread_text: bool = False
     reserve_gb: Annotated[float, Field(ge=0)] = 1.0
 
@@ -118,6 +133,21 @@ class SiteSettings(Section):
     @property
     def pseudonym_key_file(self) -> Path:
         return self.state_dir / "vault" / "pseudonym.key"
+
+    @property
+    def mapping_file(self) -> Path:
+        """Pseudonyms drawn at random, for the profiles that draw them."""
+        return self.state_dir / "vault" / "map.db"
+
+    @property
+    def erasure_file(self) -> Path:
+        """Keyed tombstones of erased patients."""
+        return self.state_dir / "vault" / "erasure.db"
+
+    @property
+    def rounds_file(self) -> Path:
+        """Which patients were trained on in which round; the trainer writes it."""
+        return self.state_dir / "trainer" / "rounds.db"
 
     @property
     def log_dir(self) -> Path:

@@ -77,6 +77,7 @@ EVENTS: Final[Mapping[str, frozenset[str]]] = {
         "object.quarantined": "digest code tag profile",
         "batch.finished": "accepted quarantined count seconds",
         "override.used": "kind code profile count",
+        "patient.erased": "count",
         "labels.imported": "task count accepted",
         "study.ingested": "count digest",
         # site

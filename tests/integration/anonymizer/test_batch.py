@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
-from pleura.anonymizer import batch
+from pleura.anonymizer import batch, settling
 from pleura.anonymizer.audit import verify_audit
 from pleura.anonymizer.batch import BatchItem, BatchSummary, run_batch
-from pleura.anonymizer.errors import AuditBroken, OutputNotSeparate
+from pleura.anonymizer.errors import AuditBroken, BatchRunning, OutputNotSeparate
+from pleura.anonymizer.journal import Journal
 from pleura.anonymizer.profile import load_profile
+from pleura.anonymizer.workers import Outcome, Task
 from pleura.common.errors import DiskFull
-from tests.builders.identified import STUDY, ct_dataset, project_key, write
+from tests.builders.identified import PLANTED, STUDY, ct_dataset, project_key, write
 
 KEY = project_key()
 PROFILE = load_profile("gdpr_pseudonymous")
@@ -55,6 +57,9 @@ class Bench:
     def leftovers(self) -> list[Path]:
         return [p for p in self.out.rglob("*") if p.suffix == ".part" or ".staging" in str(p)]
 
+    def staging(self) -> Path:
+        return self.out.with_name("out.staging")
+
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
@@ -65,11 +70,11 @@ def bench(tmp_path: Path) -> Bench:
 def test_a_batch_accepts_and_quarantines_side_by_side(bench: Bench, jobs: int) -> None:
     for name in "abc":
         bench.add(name)
-    bench.add("d", StudyInstanceUID="1.2.7", Modality="CR")
+    bench.add("d", StudyInstanceUID="1.2.7", BodyPartExamined="HEAD")
     (bench.folder / "Quibbleworth.txt").write_text("Quibbleworth")
     summary = bench.run(jobs=jobs)
     assert (summary.accepted, summary.duplicates) == (3, 0)
-    assert dict(summary.quarantined) == {"NOT_DICOM": 1, "OCR_UNAVAILABLE": 1}
+    assert dict(summary.quarantined) == {"NOT_DICOM": 1, "FACE_IN_FIELD": 1}
     assert not summary.is_clean
     assert bench.progress == [1, 2, 3, 4, 5]
     assert sorted(i.result.path for i in bench.items if i.result) == bench.accepted()
@@ -80,7 +85,7 @@ def test_a_batch_accepts_and_quarantines_side_by_side(bench: Bench, jobs: int) -
     assert "Quibbleworth" not in audit
     assert audit.count("\n") == 5
     held = [p for p in bench.quarantine.rglob("*") if p.is_file()]
-    assert len(held) == 4
+    assert len(held) == 3  # a file that is no DICOM object gets a note only
     assert not [p for p in held if "Quibbleworth" in str(p)]
 
 
@@ -198,7 +203,7 @@ def test_a_disk_that_fills_while_studies_move_is_named(
     def full(*args: object) -> None:
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
 
-    monkeypatch.setattr(batch, "_move_study", full)
+    monkeypatch.setattr(settling, "move_in", full)
     with pytest.raises(DiskFull):
         bench.run()
     assert not bench.accepted()
@@ -209,7 +214,7 @@ def test_a_worker_that_dies_accepts_none_of_its_files(
 ) -> None:
     for name in "ab":
         bench.add(name)
-    monkeypatch.setattr(batch, "_Job", _DyingJob)
+    monkeypatch.setattr(batch, "DeidJob", _DyingJob)
     summary = bench.run(jobs=2)
     assert dict(summary.quarantined) == {"INTERNAL": 2}
     assert not bench.accepted()
@@ -220,7 +225,7 @@ def test_an_error_in_a_worker_stops_the_batch(
 ) -> None:
     for name in "ab":
         bench.add(name)
-    monkeypatch.setattr(batch, "_Job", _FullJob)
+    monkeypatch.setattr(batch, "DeidJob", _FullJob)
     with pytest.raises(DiskFull):
         bench.run(jobs=2)
     assert not bench.accepted()
@@ -229,29 +234,70 @@ def test_an_error_in_a_worker_stops_the_batch(
 
 def test_what_a_killed_batch_left_is_swept(bench: Bench) -> None:
     bench.add("a")
-    dead = bench.out / ".staging-999999999-x"
-    alive = bench.out / f".staging-{os.getpid()}-x"
-    for folder in (dead, alive):
-        folder.mkdir(parents=True)
+    for name in ("w0/P/x.dcm", "w1/P/x.dcm.part", "ready/P/x.dcm"):
+        left = bench.staging() / name
+        left.parent.mkdir(parents=True, exist_ok=True)
+        left.write_bytes(b"half")
     bench.run()
-    assert not dead.exists()
-    assert alive.exists()
+    assert not bench.staging().exists()
+    assert len(bench.accepted()) == 1
     assert STUDY not in str(bench.accepted())
 
 
-class _DyingJob(batch._Job):
+def test_two_batches_never_write_to_one_output(bench: Bench) -> None:
+    bench.add("a")
+    bench.out.mkdir(parents=True)
+    held = Journal(bench.out.with_name("out.journal.db"), "x")
+    with pytest.raises(BatchRunning):
+        bench.run()
+    held.close()
+    assert bench.run().accepted == 1
+
+
+def test_the_same_run_again_does_nothing_twice(bench: Bench) -> None:
+    for name in "ab":
+        bench.add(name)
+    (bench.folder / "n.txt").write_text("nothing")
+    first = bench.run()
+    audit = bench.out.with_name("out.audit.jsonl").read_bytes()
+    stamps = [p.stat().st_mtime_ns for p in bench.accepted()]
+    again = bench.run(jobs=2)
+    assert (first.resumed, again.resumed) == (0, 3)
+    assert (again.accepted, again.quarantined) == (first.accepted, first.quarantined)
+    assert bench.out.with_name("out.audit.jsonl").read_bytes() == audit
+    assert [p.stat().st_mtime_ns for p in bench.accepted()] == stamps
+    assert not bench.items
+
+
+def test_a_file_taken_out_of_the_output_is_made_again(bench: Bench) -> None:
+    bench.add("a")
+    bench.run()
+    bench.accepted()[0].unlink()
+    assert (bench.run().resumed, len(bench.accepted())) == (0, 1)
+
+
+def test_the_journal_is_private_and_holds_no_name(bench: Bench) -> None:
+    bench.add("Quibbleworth")
+    bench.run()
+    journal = bench.out.with_name("out.journal.db")
+    assert journal.stat().st_mode & 0o777 == 0o600
+    for value in (*PLANTED.values(), "Quibbleworth", "MRN-7733"):
+        assert value.encode() not in journal.read_bytes()
+
+
+class _DyingJob(batch.DeidJob):
     """A job whose process is killed."""
 
     __slots__ = ()
 
-    def run(self, index: int, source: Path) -> BatchItem:
+    def run(self, task: Task, slot: int) -> Outcome:
         os._exit(9)
 
 
-class _FullJob(batch._Job):
+class _FullJob(batch.DeidJob):
     """A job whose disk is full; workers import it by name."""
 
     __slots__ = ()
 
-    def run(self, index: int, source: Path) -> BatchItem:
+    def run(self, task: Task, slot: int) -> Outcome:
         raise DiskFull

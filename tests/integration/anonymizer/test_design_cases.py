@@ -16,11 +16,12 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from pleura.anonymizer.batch import run_batch
 from pleura.anonymizer.engine import deidentify_file
 from pleura.anonymizer.profile import Profile
 from tests.builders import identified
 from tests.builders.deidentified import GDPR, KEY, RESEARCH, cleaned, refused, run
-from tests.builders.identified import ct_dataset, item, project_key, write
+from tests.builders.identified import PLANTED, ct_dataset, item, project_key, write
 
 # --- the design's cases ---------------------------------------------------------
 
@@ -71,6 +72,18 @@ def test_case_4_a_name_in_a_private_sequence_of_undefined_length_is_gone(
     after = dcmread(result.path)
     assert not [e for e in after.iterall() if e.tag.is_private]
     assert after.AnatomicRegionSequence[0].CodeMeaning == "Lung"
+
+
+def test_case_4_a_listed_private_tag_that_hides_a_sequence_is_gone(tmp_path: Path) -> None:
+    ds = ct_dataset()
+    ds.add_new(0x00190010, "LO", "SIEMENS MR HEADER")
+    ds.add_new(0x0019100C, "SQ", Sequence([item(PatientName="Quibbleworth^Ludmilla")]))
+    ds[0x0019100C].is_undefined_length = True
+    source = write(tmp_path / "a.dcm", ds, syntax=ImplicitVRLittleEndian)
+    result = run(source, tmp_path / "out", profile=RESEARCH)
+    assert RESEARCH.safe_private
+    assert b"Quibbleworth" not in result.path.read_bytes()
+    assert 0x0019100C not in dcmread(result.path)
 
 
 def test_case_7_nested_datetimes_keep_their_intervals_across_midnight(tmp_path: Path) -> None:
@@ -180,3 +193,22 @@ def test_case_10_half_the_pixel_data_is_truncated(tmp_path: Path) -> None:
 def test_case_10_an_empty_sop_uid_is_refused(tmp_path: Path) -> None:
     source = write(tmp_path / "Quibbleworth.dcm", ct_dataset(SOPInstanceUID=""))
     assert refused(tmp_path, source) == "NO_SOP_UID"
+
+
+def test_case_10_nothing_about_the_patient_or_the_file_name_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    half = write(tmp_path / "in" / "Quibbleworth-half.dcm", ct_dataset())
+    half.write_bytes(half.read_bytes()[:-64])
+    nameless = write(tmp_path / "in" / "Quibbleworth-uid.dcm", ct_dataset(SOPInstanceUID=""))
+    out, rejected = tmp_path / "out", tmp_path / "rejected"
+    summary = run_batch([half, nameless], out, rejected, profile=GDPR, key=KEY)
+    assert dict(summary.quarantined) == {"TRUNCATED": 1, "NO_SOP_UID": 1}
+    assert not list(out.rglob("*.dcm"))
+    records = [p for p in (*out.rglob("*"), *rejected.rglob("*")) if p.suffix != ".dcm"]
+    texts = [p.read_text(encoding="utf-8") for p in records if p.is_file()]
+    assert texts
+    streams = capfd.readouterr()
+    said = "\n".join([caplog.text, streams.out, streams.err, *texts, *map(str, records)]).lower()
+    for value in (*PLANTED.values(), half.stem, nameless.stem):
+        assert value.lower() not in said

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Literal
 
 import pydicom
 import pytest
@@ -120,6 +121,36 @@ def test_an_unreadable_file_goes_to_quarantine_with_its_code(
         assert catalog.counts().quarantined == {"NOT_DICOM": 1, "TRUNCATED": 1}
     assert len(list((site.quarantine_dir / "TRUNCATED").glob("*.dcm"))) == 1
     assert len(stored_files(site)) == 2
+
+
+@pytest.mark.parametrize(
+    ("ocr", "accepted", "codes"),
+    [
+        ("off", False, {"OCR_UNAVAILABLE": 1}),
+        ("off", True, {}),
+    ],
+)
+def test_a_radiograph_nobody_reads_waits_for_the_stewards_word(
+    site: SiteSettings, tmp_path: Path, ocr: Literal["off"], accepted: bool, codes: dict[str, int]
+) -> None:
+    radiograph(tmp_path)
+    ingest = site.ingest.model_copy(update={"ocr": ocr, "accept_unread_text": accepted})
+    summary = scan_once(site.model_copy(update={"ingest": ingest}))
+    assert dict(summary.quarantined) == codes
+    assert summary.stored == (not codes)
+
+
+@pytest.mark.parametrize("ocr", ["policy", "all"])
+def test_a_radiograph_is_read_before_it_is_stored(
+    site: SiteSettings, tmp_path: Path, ocr: Literal["policy", "all"]
+) -> None:
+    pytest.importorskip("rapidocr_onnxruntime", reason="the extra `ocr` is not installed")
+    radiograph(tmp_path)
+    ingest = site.ingest.model_copy(update={"ocr": ocr, "accept_unread_text": False})
+    assert scan_once(site.model_copy(update={"ingest": ingest})).stored == 1
+    stored = pydicom.dcmread(stored_files(site)[0])
+    codes = {item.CodeValue for item in stored.DeidentificationMethodCodeSequence}
+    assert "113101" in codes
 
 
 def test_a_file_that_was_completed_after_its_refusal_is_taken_in(

@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 import torch
 
+from pleura.anonymizer.erasure import ErasureIndex, Use
 from pleura.client.agent.trainer_link import Answer, NeedsBase, TrainerLink, Unsigned
+from pleura.client.data.splits import SPLIT_SEED
 from pleura.client.errors import (
     ArchiveDamaged,
     BlobNotWanted,
@@ -276,6 +278,26 @@ def test_a_trainer_without_its_keys_does_not_start(site: TrainerSite, missing: s
     (site.settings.trainer_dir / missing).unlink()
     with pytest.raises(NotEnrolled):
         build(site.settings, sandboxed=False)
+
+
+def test_who_was_trained_on_is_remembered_by_round_and_nobody_else(root: Path) -> None:
+    for number, mode in enumerate(({}, {"privacy": DP, "train": DP_TRAIN})):
+        (root / str(number)).mkdir(mode=0o700)
+        site = trainer_site(root / str(number), **mode)
+        with running_trainer(site.settings) as link:
+            answered(link, site.signed(site.train_order()), site.base_file)
+            answered(link, site.signed(site.evaluate_order()), site.base_file)
+        task = site.plan.task.name
+        with (
+            Catalog(site.settings.catalog_file, read_only=True) as catalog,
+            ErasureIndex(site.settings.rounds_file) as rounds,
+        ):
+            store = site.settings.store_dir
+            for split in ("train", "test"):
+                cohort = catalog.cohort(task, split, seed=SPLIT_SEED, store=store)
+                expected = (Use(f"{task}/train", "run-1", 1),) if split == "train" else ()
+                assert cohort.patients
+                assert {rounds.uses_of(name) for name in cohort.by_patient} == {expected}
 
 
 # --- private rounds -----------------------------------------------------------------

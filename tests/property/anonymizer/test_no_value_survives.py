@@ -16,11 +16,17 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 from pleura.anonymizer.dates import parse_date, shift_date
 from pleura.anonymizer.engine import deidentify_file
 from pleura.anonymizer.errors import Quarantined
-from pleura.anonymizer.profile import PROFILE_NAMES, load_profile
+from pleura.anonymizer.profile import PROFILE_NAMES, Profile, load_profile
 from pleura.anonymizer.wire import Element, Syntax, encode, parse_file
+from tests.builders.deidentified import run
 from tests.builders.identified import ct_dataset, item, project_key, write
 
 KEY = project_key()
+PROFILES = [
+    profile.with_options(options)
+    for profile in map(load_profile, PROFILE_NAMES)
+    for options in [[], *([name] for name in profile.offers), profile.offers]
+]
 # Words no table or engine text holds, so that finding one is always a leak.
 WORDS = st.text("bdfgjkpvwxz", min_size=6, max_size=12)
 NUMBERS = st.text("346789", min_size=7, max_size=12)
@@ -87,18 +93,18 @@ def planted(draw: st.DrawFn) -> tuple[Dataset, list[str]]:
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-@given(planted(), st.sampled_from(PROFILE_NAMES), st.sampled_from(SYNTAXES))
+@given(planted(), st.sampled_from(PROFILES), st.sampled_from(SYNTAXES))
 def test_no_input_value_survives_in_output(
-    case: tuple[Dataset, list[str]], profile: str, syntax: str
+    case: tuple[Dataset, list[str]], profile: Profile, syntax: str
 ) -> None:
     ds, secrets = case
     with tempfile.TemporaryDirectory() as name:
         source = write(Path(name) / "a.dcm", ds, syntax=syntax)
-        result = deidentify_file(source, Path(name) / "out", profile=load_profile(profile), key=KEY)
+        result = run(source, Path(name) / "out", profile=profile)
         output = result.path.read_bytes().lower() + str(result.receipt).encode().lower()
         text = str(dcmread(result.path)).lower()
     stations = (ds.get("StationName"), ds.get("PerformedStationName"))
-    kept = set(stations) if profile == "research_dates" else set()
+    kept = set(stations) if profile.retain_device_identity else set()
     for secret in secrets:
         if not any(secret.startswith(str(value)) for value in kept if value):
             assert secret.encode() not in output

@@ -36,7 +36,7 @@ def context(profile: Profile = GDPR) -> Context:
     [
         (0x00080070, "LO", b"ACME", b"ACME"),
         (0x00080070, "LO", b"Quibbleworth", b""),
-        (0x00080070, "LO", b"call 030 123 4567", b""),
+        (0x00080070, "LO", b"call 030 123 4567", b"call"),
         (0x00080070, "DS", b"1", None),
         (0x00080070, "ST", b"ACME", None),
         (0x00080100, "SH", b"113100", b"113100"),
@@ -49,15 +49,20 @@ def context(profile: Profile = GDPR) -> Context:
         (0x00180050, "DS", b"", b""),
         (0x00180050, "DS", b"+1.5e-3\\2", b"+1.5e-3\\2"),
         (0x00180050, "DS", b"thick", None),
-        (0x00200013, "IS", b"998877", None),
+        (0x00200013, "IS", b"998877", b"0"),
+        (0x00181151, "IS", b"998877", None),
         (0x00280010, "US", b"\x08\x00", b"\x08\x00"),
         (0x00280009, "AT", b"\x18\x00\x63\x10", b"\x18\x00\x63\x10"),
+        (0x00280010, "US", b"\x08\x00\x09", None),
+        (0x00280002, "UL", b"\x01\x00", None),
+        (0x00181271, "FD", bytes(12), None),
         (0x7FE00010, "OW", b"ab", b"ab"),
         (0x00282000, "OB", b"ab", None),
         (0x00020016, "AE", b"STORE", None),
         (0x00081190, "UR", b"http://x", None),
-        (0x0040A160, "UT", b"seen by", b"ANONYMIZED"),
-        (0x00189424, "LT", b"words", None),
+        (0x0040A160, "UT", b"Quibbleworth", b"ANONYMIZED"),
+        (0x0040A160, "UT", b"seen by Quibbleworth", b"seen by"),
+        (0x00189424, "LT", b"Wimbrack", None),
         (0x00080106, "DT", b"20200131", b"20200113"),
         (0x00080005, "CS", b"ISO_IR 192", b"ISO_IR 192"),
         (0x00080005, "CS", b"QUIBBLEWORTH", None),
@@ -69,6 +74,24 @@ def context(profile: Profile = GDPR) -> Context:
 def test_the_rule_of_a_representation(tag: int, vr: str, value: bytes, left: bytes | None) -> None:
     result = by_representation(Element(tag, vr, value), (), context(), is_retained=False)
     assert (None if result is None else bytes(result.value)) == left
+
+
+def test_bytes_that_make_no_number_are_counted_as_invalid() -> None:
+    for_one = context()
+    assert (
+        by_representation(Element(0x00280002, "UL", b"\1\0"), (), for_one, is_retained=False)
+        is None
+    )
+    assert for_one.tally.invalid_values == 1
+
+
+def test_a_character_set_sent_under_another_representation_is_written_as_its_own() -> None:
+    sent = Element(0x00080005, "US", b"ISO_IR 192")
+    assert by_representation(sent, (), context(), is_retained=False) == Element(
+        0x00080005, "CS", b"ISO_IR 192"
+    )
+    unknown = Element(0x00080005, "US", b"QUIBBLEWORTH")
+    assert by_representation(unknown, (), context(), is_retained=False) is None
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 from pydicom.uid import ImplicitVRLittleEndian, JPEGBaseline8Bit
 
+from pleura.anonymizer.burnedin.policy import must_be_read
 from pleura.anonymizer.errors import (
     NoSopUid,
-    OcrUnavailable,
     Quarantined,
     SopRefused,
     Truncated,
     Undecodable,
 )
-from pleura.anonymizer.header import admit_pixels, must_be_read, read_header
+from pleura.anonymizer.header import read_header
 from pleura.anonymizer.wire import parse_file
 from tests.builders.identified import ct_dataset, item, write
 
@@ -35,6 +35,8 @@ def header_of(tmp_path: Path, **changes: object):  # type: ignore[no-untyped-def
         ({"Modality": "XX"}, True),
         ({"Modality": ""}, True),
         ({"ImageType": ["DERIVED", "SECONDARY"]}, True),
+        ({"ImageType": ["DERIVED", "PRIMARY"]}, True),
+        ({"ImageType": ["DERIVED", "PRIMARY"], "Modality": "SEG"}, False),
         ({"ImageType": ["ORIGINAL", "PRIMARY", "SCREEN SAVE"]}, True),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, True),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, True),
@@ -46,10 +48,6 @@ def header_of(tmp_path: Path, **changes: object):  # type: ignore[no-untyped-def
 def test_the_burned_in_policy(tmp_path: Path, changes: dict[str, object], needed: bool) -> None:
     header = header_of(tmp_path, **changes)
     assert must_be_read(header) is needed
-    assert admit_pixels(header, allow_unread_text=True) is needed
-    if needed:
-        with pytest.raises(OcrUnavailable):
-            admit_pixels(header, allow_unread_text=False)
 
 
 @pytest.mark.parametrize(

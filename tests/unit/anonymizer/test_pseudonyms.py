@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pleura.anonymizer.errors import ProjectKeyExists, ProjectKeyInvalid
-from pleura.anonymizer.pseudonyms import ProjectKey, patient_value
+from pleura.anonymizer.pseudonyms import ProjectKey, patient_value, shift_seconds_of
 from pleura.common.errors import KeyFileInsecure, KeyUnreadable
 from tests.builders.identified import project_key
 
@@ -101,3 +101,20 @@ def test_a_missing_or_foreign_key_file_is_refused(tmp_path: Path) -> None:
         ProjectKey.load(path)
     with pytest.raises(ProjectKeyInvalid):
         ProjectKey.from_bytes(b"short")
+
+
+def test_a_time_moves_by_less_than_a_day_and_never_by_nothing() -> None:
+    moved = {KEY.time_shift_seconds(str(patient)) for patient in range(200)}
+    assert len(moved) > 190
+    assert all(1 <= seconds < 86_400 for seconds in moved)
+    assert (shift_seconds_of(bytes(8)), shift_seconds_of(b"\xff" * 8)) != (0, 0)
+    assert shift_seconds_of((86_398).to_bytes(8, "big")) == 86_399
+    assert shift_seconds_of((86_399).to_bytes(8, "big")) == 1
+
+
+def test_a_key_needs_no_session_and_has_no_row_to_forget() -> None:
+    with KEY.session():
+        name = KEY.patient("A1", "1.2")
+    assert KEY.forget(name) == 0
+    KEY.close()
+    assert KEY.tombstone("A1", "1.2") == KEY.tombstone_of(name) != KEY.tombstone("B2", "1.2")

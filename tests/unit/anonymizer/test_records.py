@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pleura.anonymizer import audit
 from pleura.anonymizer.audit import AuditEntry, append, verify_audit
 from pleura.anonymizer.engine import deidentify_file
-from pleura.anonymizer.errors import AuditBroken
+from pleura.anonymizer.errors import AuditBroken, KeysMixed
 from pleura.anonymizer.profile import load_profile
 from pleura.anonymizer.quarantine import quarantine_file
 from pleura.anonymizer.receipt import Receipt, hidden_below_five, summarise
@@ -66,6 +66,13 @@ def test_a_cohort_receipt_hides_small_counts(tmp_path: Path) -> None:
     summary = summarise("gdpr_pseudonymous", [one] * 6)
     assert (summary.objects, summary.patients, summary.overrides) == ("6", "<5", "0")
     assert [hidden_below_five(n) for n in (0, 1, 4, 5)] == ["0", "<5", "<5", "5"]
+
+
+@pytest.mark.parametrize("change", [{"key_id": "0" * 16}, {"mapping": "random"}])
+def test_a_cohort_named_in_two_ways_gets_no_receipt(tmp_path: Path, change: dict[str, str]) -> None:
+    one = receipt(tmp_path)
+    with pytest.raises(KeysMixed):
+        summarise("gdpr_pseudonymous", [one, one.model_copy(update=change)])
 
 
 def test_the_audit_chain_holds_over_several_runs(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_a_clean_output_passes(finished: Finished) -> None:
         ({"ContentDate": "20200131"}, "0008,0023"),
         ({"AcquisitionDateTime": "20200131101500"}, "0008,002A"),
         ({"SliceThickness": "20200131"}, "0018,0050"),
-        ({"PixelData": b"..LUDMILLA".ljust(128, b".")}, "7FE0,0010"),
+        ({"RedPaletteColorLookupTableData": b"..LUDMILLA."}, "0028,1201"),
         ({"PatientID": "MRN-7733"}, "0010,0020"),
         ({"PatientIdentityRemoved": "NO"}, "0012,0062"),
         ({"AnatomicRegionSequence": Sequence([item(PatientName="Quibbleworth")])}, "0010,0010"),

@@ -14,7 +14,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from pleura.anonymizer import wire
+from pleura.anonymizer import inflating, wire
 from pleura.anonymizer.errors import (
     LimitExceeded,
     NotDicom,
@@ -23,6 +23,7 @@ from pleura.anonymizer.errors import (
     Truncated,
     Undecodable,
 )
+from pleura.anonymizer.source import Span
 from pleura.anonymizer.wire import Element, Syntax, encode, parse_file
 from tests.builders.identified import ct_dataset, item, nested, write
 
@@ -31,7 +32,7 @@ UNDEFINED = b"\xff\xff\xff\xff"
 
 
 def ui(tag: int, value: bytes) -> bytes:
-    return b"".join(encode([Element(tag, "UI", value)], Syntax()))
+    return b"".join(map(bytes, encode([Element(tag, "UI", value)], Syntax())))
 
 
 def file_of(body: bytes, syntax: str = ImplicitVRLittleEndian) -> bytes:
@@ -50,7 +51,7 @@ def test_a_data_set_is_written_as_it_was_read(tmp_path: Path, syntax: str) -> No
     ds = ct_dataset(**nested("AnatomicRegionSequence", item(CodeValue="T-28000")))
     data = write(tmp_path / "a", ds, syntax=syntax).read_bytes()
     parsed = parse_file(data)
-    body = b"".join(encode(parsed.elements, parsed.syntax))
+    body = b"".join(map(bytes, encode(parsed.elements, parsed.syntax)))
     assert data.endswith(body)
     assert len(body) > 500
 
@@ -110,7 +111,7 @@ def test_open_items_and_fragments_are_read() -> None:
     assert parsed.elements[0].items is not None
     assert bytes(parsed.elements[0].items[0][0].value) == b"AB"
     assert parsed.elements[1].is_encapsulated
-    assert b"".join(encode(parsed.elements[1:], parsed.syntax)) == pixels
+    assert b"".join(map(bytes, encode(parsed.elements[1:], parsed.syntax))) == pixels
 
 
 def test_an_unknown_representation_or_syntax_is_refused() -> None:
@@ -134,8 +135,8 @@ def test_depth_size_and_inflation_are_limited(monkeypatch: pytest.MonkeyPatch) -
         parse_file(file_of(body))
     monkeypatch.setattr(wire, "MAX_HEADER_ELEMENT_BYTES", 10)
     with pytest.raises(LimitExceeded):
-        parse_file(file_of(implicit(0x00080070, b"x" * 12)))
-    monkeypatch.setattr(wire, "MAX_INFLATE_FLOOR_BYTES", 10)
+        parse_file(file_of(implicit(0x0040A160, b"x" * 12)))
+    monkeypatch.setattr(inflating, "MAX_INFLATE_FLOOR_BYTES", 10)
     packed = zlib.compress(bytes(100_000), wbits=-15)
     with pytest.raises(LimitExceeded):
         parse_file(file_of(packed, DeflatedExplicitVRLittleEndian))
@@ -143,7 +144,7 @@ def test_depth_size_and_inflation_are_limited(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_damaged_deflate_stream_is_refused() -> None:
     packed = zlib.compress(
-        b"".join(encode([Element(0x00080060, "CS", b"CT")], Syntax())), wbits=-15
+        b"".join(map(bytes, encode([Element(0x00080060, "CS", b"CT")], Syntax()))), wbits=-15
     )
     with pytest.raises(Truncated):
         parse_file(file_of(packed[:-2], DeflatedExplicitVRLittleEndian))
@@ -167,3 +168,88 @@ def test_representations_of_implicit_elements_come_from_the_dictionary() -> None
     ]  # fmt: skip
     for tag, vr in elements:
         assert parse_file(file_of(implicit(tag, b"\0\0\0\0"))).elements[0].vr == vr
+
+
+# --- the window -------------------------------------------------------------------
+
+
+class Counting:
+    """A source that counts the bytes somebody read."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.size, self.count = data, len(data), 0
+
+    def read(self, start: int, count: int) -> bytes:
+        found = self.data[start : start + count]
+        self.count += len(found)
+        return found
+
+
+def test_pixels_are_not_read_and_what_follows_them_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = implicit(0x7FE00010, bytes(1 << 20))
+    after = implicit(0xFFFCFFFC, b"sign", None)
+    source = Counting(file_of(implicit(0x00080060, b"CT") + pixels + after))
+    parsed = parse_file(source)
+    assert [e.tag for e in parsed.elements] == [0x00080060, 0x7FE00010, 0xFFFCFFFC]
+    assert isinstance(parsed.elements[1].value, Span)
+    assert source.count < 2 * wire.WINDOW_BYTES
+    assert bytes(parsed.elements[1].value) == bytes(1 << 20)
+
+
+def test_of_fragments_only_the_item_headers_are_read() -> None:
+    fragment = _ITEM + (100_000).to_bytes(4, "little") + bytes(100_000)
+    pixels = implicit(0x7FE00010, fragment * 20 + _END, 0xFFFFFFFF)
+    source = Counting(file_of(pixels + implicit(0xFFFCFFFC, b"sign")))
+    parsed = parse_file(source)
+    assert len(parsed.elements[0].value) == 20 * 100_008 + 8
+    assert source.count < 3 * wire.WINDOW_BYTES
+
+
+@pytest.mark.parametrize("window", [140, 150, 200, 1000])
+def test_values_and_sequences_larger_than_the_window_are_read(
+    monkeypatch: pytest.MonkeyPatch, window: int
+) -> None:
+    inner = implicit(0x00080100, b"AB" * 300)
+    open_item = implicit(_SQ, _ITEM + UNDEFINED + inner + _ITEM_END + _END, 0xFFFFFFFF)
+    closed = implicit(0x00081110, _ITEM + len(inner).to_bytes(4, "little") + inner)
+    text = implicit(0x0040A160, b"report " * 100)
+    data = file_of(open_item + closed + text + open_item)
+    whole = parse_file(data)
+    monkeypatch.setattr(wire, "WINDOW_BYTES", window)
+    assert parse_file(data) == whole
+    with pytest.raises(Truncated):
+        parse_file(data[:-4])
+
+
+def test_an_open_sequence_above_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "WINDOW_BYTES", 256)
+    monkeypatch.setattr(wire, "MAX_HEADER_ELEMENT_BYTES", 2000)
+    inner = implicit(0x00080100, b"AB" * 300)
+    sequence = implicit(_SQ, (_ITEM + UNDEFINED + inner + _ITEM_END) * 40 + _END, 0xFFFFFFFF)
+    with pytest.raises(LimitExceeded):
+        parse_file(file_of(sequence))
+
+
+def test_pixels_sent_as_unknown_get_their_representation() -> None:
+    body = b"\xe0\x7f\x10\x00UN\0\0" + (4).to_bytes(4, "little") + b"abcd"
+    pixels = parse_file(file_of(body, ExplicitVRLittleEndian)).elements[0]
+    assert (pixels.vr, bytes(pixels.value)) == ("OW", b"abcd")
+    with pytest.raises(Truncated):
+        parse_file(file_of(body[:-1], ExplicitVRLittleEndian))
+    with pytest.raises(Truncated):
+        parse_file(file_of(body[:2], ExplicitVRLittleEndian))
+    with pytest.raises(Truncated):
+        parse_file(file_of(implicit(0x7FE00010, _ITEM + b"\2\0\0\0ab", 0xFFFFFFFF)))
+
+
+def test_fragments_inside_a_sequence_stay_in_memory() -> None:
+    icon = b"\xe0\x7f\x10\x00OB\0\0" + UNDEFINED + _ITEM + b"\2\0\0\0ab" + _END
+    item_ = _ITEM + len(icon).to_bytes(4, "little") + icon
+    head = b"\x88\x00\x00\x02SQ\0\0" + len(item_).to_bytes(4, "little")
+    element = parse_file(file_of(head + item_, ExplicitVRLittleEndian)).elements[0]
+    assert element.items is not None
+    assert element.items[0][0].is_encapsulated
+    assert b"".join(map(bytes, encode([element], Syntax()))) == head + item_
+    broken = item_.replace(_END, _ITEM + UNDEFINED)
+    with pytest.raises(Undecodable):
+        parse_file(file_of(head + broken, ExplicitVRLittleEndian))

@@ -12,7 +12,8 @@ from pydicom import dcmread
 from pydicom.pixels import get_decoder
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
-from pleura.client.data.pixels import DECODERS, decode
+from pleura.anonymizer.pixels.decode import DECODERS
+from pleura.client.data.pixels import decode
 from pleura.client.errors import ImageUnreadable
 from tests.builders.dicom_cases import write_sound, write_undecodable
 

@@ -20,8 +20,14 @@ from pydicom.datadict import keyword_for_tag
 
 from pleura.client.data.cohort import Cohort, Split
 from pleura.client.data.splits import TrainingSplit
-from pleura.client.errors import CatalogMissing, LabelsMissing
-from pleura.client.ingest.catalog_schema import COUNT_MATCHED, SCHEMA, SELECT_LABELLED, VERSION
+from pleura.client.errors import CatalogMissing, KeyVersionsMixed, LabelsMissing
+from pleura.client.ingest.catalog_schema import (
+    COUNT_MATCHED,
+    DELETE_LABELS,
+    SCHEMA,
+    SELECT_LABELLED,
+    VERSION,
+)
 from pleura.client.ingest.geometry import Geometry
 from pleura.client.ingest.selection import (
     LabelledRow,
@@ -177,6 +183,27 @@ class Catalog:
         found = self._db.execute("SELECT 1 FROM instances WHERE path = ?", (path,)).fetchone()
         return found is not None
 
+    def namings(self) -> int:
+        """Return how many ways stored objects were named: by key version, keyed or drawn."""
+        rows = self._db.execute(
+            "SELECT DISTINCT json_extract(receipt, '$.key_id'), json_extract(receipt, '$.mapping')"
+            " FROM instances"
+        )
+        return len({(row[0], row[1] or "hmac") for row in rows})
+
+    def files_of(self, pseudonym: str) -> Sequence[str]:
+        """Return the paths of a patient's objects, relative to the store."""
+        rows = self._db.execute(
+            "SELECT path FROM instances WHERE patient = ? ORDER BY path", (pseudonym,)
+        )
+        return [str(row["path"]) for row in rows]
+
+    def drop_files(self, pseudonym: str) -> None:
+        """Forget the objects of a patient and the labels that name them, all or nothing."""
+        with transaction(self._db) as db:
+            db.execute(DELETE_LABELS, {"patient": pseudonym})
+            db.execute("DELETE FROM instances WHERE patient = ?", (pseudonym,))
+
     # --- quarantine --------------------------------------------------------------
 
     def record_quarantined(self, codes: Mapping[str, str]) -> None:
@@ -223,6 +250,7 @@ class Catalog:
         Objects whose source named no patient are left out.
 
         Raises:
+            KeyVersionsMixed: stored objects were named under several keys, or in two ways.
             LabelsMissing: the task has no labels at this site.
             LabelsUnreadable: labels contradict each other.
             TaskUnknown: this version has no such task.
@@ -230,6 +258,8 @@ class Catalog:
         task_unit(task)
         if not self._db.execute("SELECT 1 FROM labels WHERE task=? LIMIT 1", (task,)).fetchone():
             raise LabelsMissing(task)
+        if self.namings() > 1:
+            raise KeyVersionsMixed
         return select_cohort(task, split, self._labelled(task), seed=seed, store=store)
 
     def removals(self) -> dict[tuple[str, str], int]:

@@ -33,6 +33,8 @@ CREATE INDEX IF NOT EXISTS instances_study ON instances (study_uid);
 CREATE INDEX IF NOT EXISTS instances_patient ON instances (patient);
 CREATE INDEX IF NOT EXISTS instances_accession ON instances (accession_key);
 CREATE INDEX IF NOT EXISTS instances_sop_key ON instances (sop_key);
+CREATE INDEX IF NOT EXISTS instances_key_id ON instances (
+    json_extract(receipt, '$.key_id'), json_extract(receipt, '$.mapping'));
 
 CREATE TABLE IF NOT EXISTS labels (
     task TEXT NOT NULL,
@@ -72,4 +74,11 @@ COUNT_MATCHED = """
 SELECT count(*) FROM labels l WHERE l.task = :task AND CASE l.kind
     WHEN 'sop' THEN EXISTS (SELECT 1 FROM instances WHERE sop_key = l.key)
     ELSE EXISTS (SELECT 1 FROM instances WHERE accession_key = l.key) END
+"""
+
+DELETE_LABELS = """
+DELETE FROM labels WHERE
+    kind = 'sop' AND key IN (SELECT sop_key FROM instances WHERE patient = :patient)
+    OR kind = 'accession' AND key IN (
+        SELECT accession_key FROM instances WHERE patient = :patient AND accession_key IS NOT NULL)
 """

@@ -11,19 +11,21 @@ import secrets
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 from pleura.anonymizer.batch import BatchItem, run_batch
+from pleura.anonymizer.erasure import ErasureIndex
 from pleura.anonymizer.errors import InternalFault
-from pleura.anonymizer.profile import Profile, load_profile
-from pleura.anonymizer.pseudonyms import ProjectKey
+from pleura.anonymizer.profile import Profile
+from pleura.anonymizer.pseudonyms import Pseudonyms
 from pleura.anonymizer.quarantine import quarantine_file
 from pleura.client.ingest.catalog import Catalog
 from pleura.client.ingest.commit import STAGING, Arrival, Committer
 from pleura.client.ingest.intake import IngestProgress, Tally
 from pleura.client.ingest.rows import IngestRows, SourceRow
-from pleura.client.ingest.vault import open_pseudonym_key
+from pleura.client.ingest.vault import open_erasure_index, open_site_pseudonyms, site_profile
 from pleura.client.ingest.watcher import Found, read_stamp
 from pleura.client.settings import SiteSettings
 from pleura.common.files import ensure_private_folder, sweep_parts
@@ -38,22 +40,26 @@ class Pipeline:
         self,
         settings: SiteSettings,
         *,
-        key: ProjectKey,
+        key: Pseudonyms,
         profile: Profile,
         catalog: Catalog,
         rows: IngestRows,
+        erased: ErasureIndex,
     ) -> None:
         self._settings = settings
         self._key = key
         self._profile = profile
         self._catalog = catalog
         self._rows = rows
+        self._erased = erased
         self._known = rows.known()
         self._committer = Committer(settings.store_dir, catalog, rows)
 
     def close(self) -> None:
         self._catalog.close()
         self._rows.close()
+        self._erased.close()
+        self._key.close()
 
     def recover(self) -> None:
         """Mend what a crash left half done; call once, before the first batch."""
@@ -95,10 +101,13 @@ class Pipeline:
                 profile=self._profile,
                 key=self._key,
                 jobs=self._settings.ingest.workers,
+                ocr=self._settings.ingest.ocr,
                 allow_unread_text=self._settings.ingest.accept_unread_text,
                 on_result=items.append,
                 on_progress=show,
                 audit=audit / f"{batch_id}.jsonl",
+                journal=staging / "journal.db",
+                tombstones=self._erased.tombstones(),
             )
             self._rows.record_batch(batch_id, report.audit_head)
             self._commit(batch, items, tally)
@@ -165,12 +174,14 @@ def open_pipeline(settings: SiteSettings) -> Pipeline:
     Raises:
         PleuraError: one of them cannot be used; the error names which.
     """
-    profile = load_profile(settings.ingest.profile)
-    key = open_pseudonym_key(settings.pseudonym_key_file)
-    catalog = Catalog(settings.catalog_file)
-    try:
+    profile = site_profile(settings)
+    key = open_site_pseudonyms(settings, profile)
+    with ExitStack() as opened:
+        opened.callback(key.close)
+        catalog = Catalog(settings.catalog_file)
+        opened.callback(catalog.close)
         rows = IngestRows(settings.ingest_db_file)
-    except BaseException:
-        catalog.close()
-        raise
-    return Pipeline(settings, key=key, profile=profile, catalog=catalog, rows=rows)
+        opened.callback(rows.close)
+        erased = open_erasure_index(settings)
+        opened.pop_all()
+    return Pipeline(settings, key=key, profile=profile, catalog=catalog, rows=rows, erased=erased)

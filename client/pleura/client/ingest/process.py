@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from threading import Event
 
 from pleura.client.errors import WatchFolderMissing
@@ -137,7 +136,7 @@ def _opened(settings: SiteSettings) -> Iterator[Pipeline]:
     ensure_private_folder(settings.state_dir)
     ensure_private_folder(settings.store_dir)
     ensure_private_folder(settings.ingest_db_file.parent)
-    with _single_instance(settings.ingest_db_file.parent / "lock"):
+    with single_ingest(settings):
         pipeline = open_pipeline(settings)
         try:
             pipeline.recover()
@@ -147,7 +146,13 @@ def _opened(settings: SiteSettings) -> Iterator[Pipeline]:
 
 
 @contextmanager
-def _single_instance(path: Path) -> Iterator[None]:
+def single_ingest(settings: SiteSettings) -> Iterator[None]:
+    """Hold the lock of this site's intake.
+
+    Raises:
+        AlreadyRunning: another process takes in for this site, or erases.
+    """
+    path = settings.ingest_db_file.parent / "lock"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:

@@ -14,6 +14,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from pleura.anonymizer.erasure import ErasureIndex, Use
 from pleura.client.data.cohort import Cohort
 from pleura.client.data.splits import SPLIT_SEED
 from pleura.client.errors import ArchiveDamaged
@@ -128,6 +129,7 @@ class SiteWork:
         if order.plan.privacy.mode == "dp":
             packed, dp = self._private(order, cohort, folder, progress)
         else:
+            self._remember(order, cohort)
             packed, steps = self._trained(order, cohort, folder, progress)
             dp = no_privacy_report(steps)
         envelope = self._signer.update(
@@ -162,11 +164,18 @@ class SiteWork:
         base = self._blobs.path(order.base.blob_sha256)
         load_arrays(model, read_arrays(base, order.base))
         charge = self._budget.reserve(order)
+        self._remember(order, cohort)
         packed, steps = self._trained(order, cohort, folder, progress)
         write_atomic(folder / _REFERENCE, packed.model_dump_json().encode())
         self._budget.spent(charge, packed.blob_sha256)
         spend = Spend(charge.epsilon_run, charge.epsilon_total_after)
         return packed, self._budget.report(order, steps, spend)
+
+    def _remember(self, order: TrainOrder, cohort: Cohort) -> None:
+        """Record who is about to be trained on, for an erasure that asks later (GDPR 17)."""
+        use = Use(f"{cohort.task}/{cohort.split}", order.run_id, order.round)
+        with ErasureIndex(self._settings.rounds_file) as rounds:
+            rounds.add_uses(cohort.by_patient, use)
 
     def _trained(
         self, order: TrainOrder, cohort: Cohort, folder: Path, progress: Progress

@@ -1,0 +1,1 @@
+"""Text burned into the pixels: found, judged, blacked out and read again."""

@@ -1,0 +1,223 @@
+"""Reading: looks at the frames the plan names and says what has to be blacked out.
+
+A frame is read whole, or, where an earlier frame of the file is equal outside some area, in
+that area only: equal pixels were read already, so no pixel goes unread. What is blacked out
+is read again with its surroundings until nothing legible is left.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import numpy as np
+
+from pleura.anonymizer.burnedin.boxes import Box
+from pleura.anonymizer.burnedin.decide import judge
+from pleura.anonymizer.burnedin.finder import TextFinder
+from pleura.anonymizer.burnedin.policy import ReadingPlan
+from pleura.anonymizer.burnedin.strokes import along_ink
+from pleura.anonymizer.burnedin.view import Frame, Grey, grey_view
+from pleura.anonymizer.errors import TextBoxTooLarge, TextResidual
+from pleura.anonymizer.text import Seeds
+
+MAX_BOX_SHARE: Final = 0.05
+MAX_ROUNDS: Final = 3
+_PAD_SHARE: Final = 0.2
+_CONTEXT_PX: Final = 48
+_READ_WHOLE_SHARE: Final = 0.6
+
+
+class Frames(Protocol):
+    """Decoded frames by number."""
+
+    @property
+    def count(self) -> int:
+        """Number of frames."""
+        ...
+
+    def frame(self, index: int) -> Frame:
+        """Return one frame as (rows, columns) or (rows, columns, samples)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was read and what must go; counts only, never the text."""
+
+    frames_read: int
+    boxes: int
+    markers: int
+    is_complete: bool
+    redact: dict[int, tuple[Box, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    view: Grey
+    boxes: tuple[Box, ...]
+    markers: tuple[Box, ...]
+
+
+def read_and_clean(
+    frames: Frames,
+    photometric: str,
+    seeds: Seeds,
+    plan: ReadingPlan,
+    finder: TextFinder,
+    blank: Sequence[Box] = (),
+) -> Reading:
+    """Read the planned frames; a find in a sample makes every frame be read.
+
+    `blank`: areas that are blacked out in every frame whatever they show.
+
+    Raises:
+        TextResidual: text stayed legible after three rounds of blacking out.
+        TextBoxTooLarge: a line of text covers over 10 % of the image, half of it over 5 %.
+    """
+    wanted = list(plan.frames)
+    redact: dict[int, tuple[Box, ...]] = {}
+    known: dict[bytes, _Seen] = {}
+    last: _Seen | None = None
+    boxes = markers = 0
+    done: set[int] = set()
+    while wanted:
+        index = wanted.pop(0)
+        if index in done:
+            continue
+        view = grey_view(frames.frame(index), photometric)
+        mark = hashlib.sha256(view.tobytes()).digest()
+        seen = known.get(mark) or _read(view, seeds, finder, blank, last)
+        known[mark] = last = seen
+        if len(known) > 8:
+            known.pop(next(iter(known)))
+        done.add(index)
+        boxes += len(seen.boxes)
+        markers += len(seen.markers)
+        if seen.boxes or blank:
+            redact[index] = (*blank, *seen.boxes)
+        if (seen.boxes or seen.markers) and len(done) + len(wanted) < frames.count:
+            wanted = [i for i in range(frames.count) if i not in done]
+    for index in range(frames.count) if blank else ():
+        redact.setdefault(index, tuple(blank))
+    return Reading(len(done), boxes, markers, len(done) == frames.count, redact)
+
+
+def _read(
+    view: Grey, seeds: Seeds, finder: TextFinder, blank: Sequence[Box], last: _Seen | None
+) -> _Seen:
+    work = view.copy()
+    area, old, kept = _changed(view, last)
+    for box in old:
+        work[box.slices()] = 0
+    if area is None:
+        return _Seen(view, old, kept)
+    gone, markers = list(old), list(kept)
+    places = [area]
+    for number in range(MAX_ROUNDS):
+        found, signs = _look(work, places, seeds, finder)
+        if blank and number == 0:  # text across the edge of a blank area has to go as a whole
+            found, signs = _across(found, signs, blank)
+            for box in blank:
+                work[box.slices()] = 0
+        markers += [s for s in signs if all(s.shared(m) == 0 for m in markers)]
+        if not found and (number or not blank):
+            return _Seen(view, tuple(gone), tuple(markers))
+        padded = [_padded(box, work.shape) for box in found]
+        gone += padded
+        for box in padded:
+            work[box.slices()] = 0
+        if number or not blank:
+            places = _surroundings(padded, area, work.shape)
+    if _look(work, places, seeds, finder)[0]:
+        raise TextResidual(counts={"boxes": len(gone)})
+    return _Seen(view, tuple(gone), tuple(markers))
+
+
+def _surroundings(boxes: Sequence[Box], area: Box, shape: tuple[int, ...]) -> list[Box]:
+    """Return the areas round some boxes, joined where they meet: nothing else has changed."""
+    joined: list[Box] = []
+    for box in boxes:
+        place = box.grown(_CONTEXT_PX, _CONTEXT_PX, shape)
+        while near := [other for other in joined if place.shared(other)]:
+            joined = [other for other in joined if other not in near]
+            parts = [place, *near]
+            place = Box(
+                min(p.x0 for p in parts), min(p.y0 for p in parts),
+                max(p.x1 for p in parts), max(p.y1 for p in parts),
+            )  # fmt: skip
+        joined.append(place)
+    is_most = sum(place.area for place in joined) > _READ_WHOLE_SHARE * area.area
+    return [area] if is_most else joined
+
+
+def _across(
+    found: list[Box], signs: list[Box], blank: Sequence[Box]
+) -> tuple[list[Box], list[Box]]:
+    """Return what is not blanked as a whole anyway; a marker that is cut goes."""
+
+    def hidden(box: Box) -> int:
+        return sum(box.shared(b) for b in blank)
+
+    cut = [s for s in signs if 0 < hidden(s) < s.area]
+    return [b for b in found if hidden(b) < b.area] + cut, [s for s in signs if not hidden(s)]
+
+
+def _changed(view: Grey, last: _Seen | None) -> tuple[Box | None, tuple[Box, ...], tuple[Box, ...]]:
+    """Return the area to read, and boxes and markers that hold from the earlier frame."""
+    whole = Box(0, 0, view.shape[1], view.shape[0])
+    if last is None or last.view.shape != view.shape:
+        return whole, (), ()
+    differs = view != last.view
+    rows, columns = np.nonzero(differs.any(axis=1))[0], np.nonzero(differs.any(axis=0))[0]
+    if rows.size == 0:
+        return None, last.boxes, last.markers
+    area = Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+    area = area.grown(_CONTEXT_PX, _CONTEXT_PX, view.shape)
+    if area.area > _READ_WHOLE_SHARE * whole.area:
+        return whole, (), ()
+    holds = tuple(b for b in last.boxes if b.shared(area) == 0)
+    return area, holds, tuple(m for m in last.markers if m.shared(area) == 0)
+
+
+def _look(
+    work: Grey, places: Sequence[Box], seeds: Seeds, finder: TextFinder
+) -> tuple[list[Box], list[Box]]:
+    """Return the boxes to black out and the markers within some areas of the picture."""
+    gone: list[Box] = []
+    markers: list[Box] = []
+    for place in places:
+        for found in finder.find(work[place.slices()]):
+            verdict = judge(found, work.shape, seeds)
+            box = found.box.moved(place.x0, place.y0)
+            if verdict == "marker":
+                markers.append(box)
+            elif verdict == "redact":
+                box = along_ink(work, box)
+                gone += [box] if box.area <= MAX_BOX_SHARE * work.size else _halves(box, work.size)
+    return gone, markers
+
+
+def _halves(box: Box, size: int) -> list[Box]:
+    """Return a line that is too large in two; what was legible as a whole goes as a whole.
+
+    Raises:
+        TextBoxTooLarge: even a half is too large.
+    """
+    across, down = (box.x0 + box.x1) // 2, (box.y0 + box.y1) // 2
+    if box.width >= box.height:
+        parts = [Box(box.x0, box.y0, across, box.y1), Box(across, box.y0, box.x1, box.y1)]
+    else:
+        parts = [Box(box.x0, box.y0, box.x1, down), Box(box.x0, down, box.x1, box.y1)]
+    if any(part.area > MAX_BOX_SHARE * size for part in parts):
+        raise TextBoxTooLarge(counts={"boxes": 1})
+    return parts
+
+
+def _padded(box: Box, shape: tuple[int, ...]) -> Box:
+    low = min(box.height, box.width)
+    along, over = max(3, round(0.5 * low)), max(2, round(_PAD_SHARE * low))
+    is_upright = box.height > 1.5 * box.width
+    return box.grown(over, along, shape) if is_upright else box.grown(along, over, shape)

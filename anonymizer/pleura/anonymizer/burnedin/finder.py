@@ -1,0 +1,194 @@
+"""The text finder: RapidOCR (PP-OCRv4) offline, on one thread, loaded once a process.
+
+Text is looked for in the plain view and in one whose local contrast was evened out, tile by
+tile, because the network costs far more per pixel beyond about 1,200 pixels a side. Every
+find is read, then grown along its line over strokes as strong as its own.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from pleura.anonymizer.burnedin.boxes import Box
+from pleura.anonymizer.burnedin.view import Grey
+from pleura.anonymizer.errors import OcrUnavailable
+
+_TILE: Final = 1056
+_OVERLAP: Final = 96
+_EVEN_RADIUS: Final = 12
+_EVEN_FLOOR: Final = 5.0
+_BORDER_SHARE: Final = 0.03
+_THIN: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One line of text: where it is, what it reads, and how sure (0..1) the reader is."""
+
+    box: Box
+    text: str
+    score: float
+
+
+class TextFinder(Protocol):
+    """Finds the lines of text of a grey picture."""
+
+    def find(self, grey: Grey) -> list[Found]:
+        """Return the lines found."""
+        ...
+
+
+@lru_cache(maxsize=1)
+def load_finder() -> RapidFinder:
+    """Return the finder of this process.
+
+    Raises:
+        OcrUnavailable: the extra `ocr` is not installed.
+    """
+    return RapidFinder()
+
+
+class RapidFinder:
+    """The finder over rapidocr-onnxruntime; deterministic, no network, no log."""
+
+    def __init__(self) -> None:
+        """Load the models.
+
+        Raises:
+            OcrUnavailable: the extra `ocr` is not installed.
+        """
+        try:
+            import cv2
+            from rapidocr_onnxruntime import RapidOCR
+        except ImportError as exc:
+            raise OcrUnavailable from exc
+        cv2.setNumThreads(1)
+        self._cv2: Any = cv2
+        engine: Any = RapidOCR(intra_op_num_threads=1, inter_op_num_threads=1)
+        self._detect, self._read = engine.text_det, engine.text_rec
+        # The detector enlarges until the short side has 736 pixels: a band would grow 12 times.
+        self._detect_thin = copy.copy(self._detect)
+        self._detect_thin.limit_type = "max"
+        for name in ("RapidOCR", "rapidocr_onnxruntime"):
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+    def find(self, grey: Grey) -> list[Found]:
+        """Return the lines found, plain and evened view and enlarged border bands together."""
+        even = self._evened(grey)
+        boxes = [*self._boxes(grey), *self._boxes(even), *self._border(grey)]
+        kept = self._merged(boxes)
+        return self._readings(grey, even, [self._grown(even, box) for box in kept])
+
+    def _evened(self, grey: Grey) -> Grey:
+        values = grey.astype(np.float32)
+        side = (2 * _EVEN_RADIUS + 1, 2 * _EVEN_RADIUS + 1)
+        mean = self._cv2.blur(values, side)
+        spread = self._cv2.blur(values * values, side) - mean * mean
+        scale = 50.0 / (np.sqrt(np.maximum(spread, 0)) + _EVEN_FLOOR)
+        even: Grey = np.clip((values - mean) * scale + 128, 0, 255).astype(np.uint8)
+        return even
+
+    def _boxes(self, grey: Grey, factor: float = 1.0) -> Iterator[Box]:
+        for tile in tiles(grey.shape[0], grey.shape[1]):
+            part = np.ascontiguousarray(grey[tile.slices()])
+            if part.min() == part.max():
+                continue
+            is_thin = max(part.shape) > _THIN * min(part.shape)
+            detect = self._detect_thin if is_thin else self._detect
+            quads, _ = detect(np.repeat(part[..., None], 3, axis=2))
+            for quad in quads if quads is not None else ():
+                low, high = quad.min(axis=0) / factor, quad.max(axis=0) / factor
+                box = Box(int(low[0]), int(low[1]), int(high[0]) + 1, int(high[1]) + 1)
+                yield box.moved(round(tile.x0 / factor), round(tile.y0 / factor))
+
+    def _border(self, grey: Grey) -> Iterator[Box]:
+        rows, columns = grey.shape
+        deep = max(32, int(rows * _BORDER_SHARE))
+        if rows < 3 * deep or columns > _TILE:
+            return  # on large pictures the letters of a band are large enough as they are
+        for top in (0, rows - deep):
+            band = grey[top : top + deep]
+            large = self._cv2.resize(band, None, fx=2, fy=2, interpolation=2)
+            for box in self._boxes(large, 2.0):
+                yield box.moved(0, top)
+
+    @staticmethod
+    def _merged(boxes: list[Box]) -> list[Box]:
+        """Return boxes where of two that share most of a line only their union stays."""
+        merged: list[Box] = []
+        for box in sorted(boxes, key=lambda b: -b.area):
+            twin = next((m for m in merged if m.shared(box) > 0.6 * min(m.area, box.area)), None)
+            if twin is None:
+                merged.append(box)
+                continue
+            if box.height <= 1.3 * twin.height:
+                merged[merged.index(twin)] = Box(
+                    min(twin.x0, box.x0), min(twin.y0, box.y0),
+                    max(twin.x1, box.x1), max(twin.y1, box.y1),
+                )  # fmt: skip
+        return merged
+
+    def _grown(self, even: Grey, box: Box) -> Box:
+        """Return the box lengthened over neighbouring strokes as strong as its own."""
+        box = box.grown(0, 0, even.shape)
+        high = min(box.height, box.width)
+        if high < 6 or box.height > box.width:
+            return box
+        strength = np.abs(even[box.y0 : box.y1].astype(np.int16) - 128)
+        inside = strength[:, box.x0 : box.x1]
+        level = 0.75 * float(np.percentile(inside, 92))
+        share = (strength >= level).mean(axis=0)
+        usual = float(share[box.x0 : box.x1].mean())
+        step, ends = max(3, high), [box.x0, box.x1]
+        for _ in range(12):
+            window = share[max(0, ends[0] - step) : ends[0]]
+            if window.size == 0 or float(window.mean()) < 0.6 * usual:
+                break
+            ends[0] = max(0, ends[0] - step)
+        for _ in range(12):
+            window = share[ends[1] : ends[1] + step]
+            if window.size == 0 or float(window.mean()) < 0.6 * usual:
+                break
+            ends[1] = min(even.shape[1], ends[1] + step)
+        return Box(ends[0], box.y0, ends[1], box.y1)
+
+    def _readings(self, grey: Grey, even: Grey, boxes: list[Box]) -> list[Found]:
+        if not boxes:
+            return []
+        crops = []
+        for box in boxes:
+            place = box.grown(2, 2, grey.shape).slices()
+            for source in (grey, even):
+                crop = source[place]
+                if crop.shape[0] > 1.5 * crop.shape[1]:
+                    crop = np.rot90(crop)
+                crops.append(np.repeat(np.ascontiguousarray(crop)[..., None], 3, axis=2))
+        read, _ = self._read(crops)
+        pairs = [(str(text).strip(), float(score)) for text, score in (r[:2] for r in read)]
+        best = [max(pairs[i], pairs[i + 1], key=lambda p: p[1]) for i in range(0, len(pairs), 2)]
+        return [Found(box, *pair) for box, pair in zip(boxes, best, strict=True)]
+
+
+def tiles(rows: int, columns: int) -> list[Box]:
+    """Return overlapping tiles that cover a picture."""
+    return [
+        Box(left, top, right, bottom)
+        for top, bottom in _cuts(rows)
+        for left, right in _cuts(columns)
+    ]
+
+
+def _cuts(length: int) -> list[tuple[int, int]]:
+    if length <= _TILE:
+        return [(0, length)]
+    count = -(-(length - _OVERLAP) // (_TILE - _OVERLAP))
+    size = -(-(length + (count - 1) * _OVERLAP) // count)
+    starts = [min(i * (size - _OVERLAP), length - size) for i in range(count)]
+    return [(start, start + size) for start in starts]

@@ -1,0 +1,90 @@
+"""Policy: which frames of an object must be read for text, and where a face may be (DEID 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from pleura.anonymizer.errors import FaceInField
+from pleura.anonymizer.header import Header
+
+Mode = Literal["policy", "all", "off"]
+
+_SECTIONAL: Final = frozenset({"CT", "MR", "PT"})
+_COMPUTED: Final = frozenset({"NM", "SEG", "RTDOSE"})  # counts, masks and doses, no picture
+_SECONDARY_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7"
+_HEAD: Final = frozenset({"HEAD", "BRAIN", "SKULL", "FACE", "HEADNECK", "NECK", "ORBIT", "SINUS",
+                          "JAW", "MAXILLA", "MANDIBLE", "WHOLEBODY"})  # fmt: skip
+_SCOUT: Final = frozenset({"LOCALIZER", "SCOUT"})
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingPlan:
+    """Frames to read, in order; `is_sample` where a find makes all the others be read."""
+
+    frames: tuple[int, ...] = ()
+    is_sample: bool = False
+
+    @property
+    def is_none(self) -> bool:
+        """Whether nothing is read."""
+        return not self.frames
+
+
+def must_be_read(header: Header) -> bool:
+    """Return whether the object's pixels may hold burned-in text nobody has looked for.
+
+    Cross-sectional originals are clean by construction; projection images, secondary
+    captures, colour, overlays drawn into unused pixel bits and anything of an unlisted
+    modality are not. A `NO` in (0028,0301) is never believed, a `YES` is.
+    """
+    if not header.has_pixels:
+        return False
+    is_colour = header.samples > 1 or not header.photometric.startswith("MONOCHROME")
+    is_capture = header.sop_class.startswith(_SECONDARY_CAPTURE) or bool(
+        {"SECONDARY", "SCREEN SAVE"} & set(header.image_type)
+    )
+    unlisted = header.modality not in _SECTIONAL | _COMPUTED
+    is_original = header.image_type[:2] == ("ORIGINAL", "PRIMARY")
+    is_derived = header.modality in _SECTIONAL and not is_original
+    is_marked = header.says_burned_in or header.has_embedded_overlay
+    return unlisted or is_capture or is_derived or is_colour or is_marked
+
+
+def plan_reading(header: Header, frames: int, mode: Mode) -> ReadingPlan:
+    """Return the frames to read of an object with this many frames.
+
+    Projection images, captures, colour and every unlisted modality: all frames. Slices of CT,
+    MR and PET in one object: first, middle and last, and all as soon as one shows text. A
+    single slice is not read, and then 113101 is not claimed: who knows the series asks for
+    `all` on its first, middle and last one.
+    """
+    if mode == "off" or not header.has_pixels:
+        return ReadingPlan()
+    every = ReadingPlan(tuple(range(frames)))
+    if mode == "all" or must_be_read(header):
+        return every
+    if header.modality in _COMPUTED or frames == 1:
+        return ReadingPlan()
+    chosen = sorted({0, frames // 2, frames - 1})
+    return ReadingPlan(tuple(chosen), is_sample=len(chosen) < frames)
+
+
+def check_face(header: Header, body_part: str, modalities_in_study: Collection[str] = ()) -> None:
+    """Refuse a cross-sectional field that may show a face.
+
+    Conservative, by header alone: a head or neck body part, a localizer of CT, MR or PET, a
+    whole-body field, or CT beside PET in one study. Nothing is cropped and 113102 is not
+    claimed; a chest CT without these signs passes.
+
+    Raises:
+        FaceInField: the field may reach the face.
+    """
+    if not header.has_pixels or header.modality not in _SECTIONAL:
+        return
+    part = "".join(c for c in body_part.upper() if c.isalpha())
+    types = {kind.upper() for kind in header.image_type}
+    pet_ct = header.modality in {"CT", "PT"} and {"CT", "PT"} <= set(modalities_in_study)
+    if part in _HEAD or types & _SCOUT or pet_ct:
+        raise FaceInField()

@@ -1,0 +1,105 @@
+"""What the commands of `pleura anonymize` share: options, key and mapping, bars and failures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from pleura.anonymizer.errors import Quarantined
+from pleura.anonymizer.profile import OPTION_NAMES, PROFILE_NAMES, Profile, load_profile
+from pleura.common.cli import say_error
+from pleura.common.errors import PleuraError
+
+ProfileName = Annotated[
+    str, typer.Option("--profile", metavar="NAME", help=f"One of: {', '.join(PROFILE_NAMES)}.")
+]
+Options = Annotated[
+    str,
+    typer.Option(
+        "--options",
+        metavar="A,B",
+        help=f"Options the profile offers, of: {', '.join(OPTION_NAMES)}.",
+    ),
+]
+KeyFile = Annotated[
+    Path, typer.Option("--key", metavar="FILE", help="Project key file, mode 0600 (see keygen).")
+]
+MappingFile = Annotated[
+    Path | None,
+    typer.Option("--mapping", metavar="FILE", help="Names drawn at random. Default: KEY.map.db"),
+]
+Keep = Literal["standard", "minimal"] | None
+AsJson = Annotated[bool, typer.Option("--json", help="Print data as JSON.")]
+
+
+def console() -> Console:
+    """Return the console for talk: standard error; standard output is for data."""
+    return Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def exits_on_error() -> Iterator[None]:
+    """End the command with code, hint and exit status when an error of the tree is raised."""
+    try:
+        yield
+    except PleuraError as exc:
+        say_error(exc)
+        raise typer.Exit(int(exc.exit_code)) from None
+
+
+@contextmanager
+def progress(label: str, total: int) -> Iterator[tuple[Progress, TaskID]]:
+    """Show a bar on standard error while it works; it leaves no line behind."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console(),
+        transient=True,
+    )
+    with bar:
+        yield bar, bar.add_task(label, total=total)
+
+
+def chosen_profile(name: str, options: str, keep: Keep, justification: str) -> Profile:
+    """Return the profile a command line asks for.
+
+    Raises:
+        UnknownProfile: no profile of that name is shipped.
+        OptionRefused: the profile does not offer an option or asks for no justification.
+    """
+    profile = load_profile(name)
+    names = [part.strip() for part in options.split(",") if part.strip()]
+    profile = profile.with_options(names, keep=keep)
+    return profile.with_justification(justification) if justification else profile
+
+
+def beside(out: Path, suffix: str) -> Path:
+    """Return the file beside an output folder that belongs to it."""
+    return out.with_name(out.name + suffix)
+
+
+def mapping_file(profile: Profile, key_file: Path, given: Path | None) -> Path | None:
+    """Return where names drawn at random are kept, or None where they are computed."""
+    if profile.pseudonyms != "random":
+        return None
+    return given or beside(key_file, ".map.db")
+
+
+def hint_of(code: str) -> str:
+    """Return what an operator does about a quarantine code."""
+    return next((e.hint for e in Quarantined.__subclasses__() if e.code == code), Quarantined.hint)

@@ -1,0 +1,162 @@
+"""Explain: which rule decides about each element of one file, and where that rule stands.
+
+Reads one file and changes nothing. It says what the rules order; whether a text really held a
+name is seen only by the de-identification itself, which also puts a dummy or an empty value back
+where the object's definition wants one. Values are shown only if asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from pleura.anonymizer.header import character_sets_of
+from pleura.anonymizer.iod import attribute_type
+from pleura.anonymizer.private import safe_rows_of
+from pleura.anonymizer.profile import Profile
+from pleura.anonymizer.rules import Rules, describe, load_rules
+from pleura.anonymizer.source import FileSource, Span
+from pleura.anonymizer.text import decode_text
+from pleura.anonymizer.wire import DicomFile, Element, parse_file
+
+RuleSource = Literal[
+    "row 2024e", "row 2026c", "house", "house group", "keep list", "minimal list", "structure",
+    "option", "safe private list", "private", "no rule",
+]  # fmt: skip
+"""Where a rule stands: an edition of PS3.15 Table E.1-1, a house row or one of our lists."""
+
+_ORDERS: Final = {
+    "X": "remove", "Z": "empty", "D": "dummy", "U": "map UID", "K": "keep if clean",
+    "shift": "shift date", "recurse": "clean items",
+    "C": "clean words",
+}  # fmt: skip
+_SHOWN_CHARACTERS: Final = 64
+_SOP_CLASS: Final = 0x00080016
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """What happens to one element; `value` is None unless values were asked for."""
+
+    path: str
+    vr: str
+    action: str
+    source: RuleSource
+    value: str | None
+
+
+def explain(path: Path, profile: Profile, *, show_values: bool = False) -> Iterator[Explained]:
+    """Yield every element of the file's data set, nested ones after their sequence.
+
+    Items of a removed sequence are not listed: they go with it.
+
+    Raises:
+        Quarantined: the file cannot be read as DICOM.
+        RulesDamaged: a shipped table is damaged.
+        OSError: the file cannot be opened.
+    """
+    source = FileSource(path)
+    try:
+        yield from explain_parsed(parse_file(source), profile, show_values=show_values)
+    finally:
+        source.close()
+
+
+def explain_parsed(
+    parsed: DicomFile, profile: Profile, *, show_values: bool = False
+) -> Iterator[Explained]:
+    """Yield what `explain` does, of a file that is read already.
+
+    Raises:
+        RulesDamaged: a shipped table is damaged.
+    """
+    given = _Given(load_rules(), profile, _sop_class(parsed.elements), show_values)
+    yield from _walk(parsed.elements, "", (), given)
+
+
+def rule_source(rules: Rules, profile: Profile, tag: int, vr: str) -> RuleSource:
+    """Return where the rule for an attribute of the standard or a private one stands."""
+    group = tag >> 16
+    if group & 1:
+        return "private"
+    if group < 8 or tag & 0xFFFF == 0 or 0x5000 <= group <= 0x50FF or 0x6000 <= group <= 0x60FF:
+        return "structure"
+    if group in rules.house_groups:
+        return "house group"
+    row = rules.rows.get(tag)
+    if row is not None:
+        plain = profile.model_copy(update=_NO_OPTIONS)
+        if rules.resolve(tag, vr, profile) != rules.resolve(tag, vr, plain):
+            return "option"
+        return "house" if row.edition == "house" else _EDITIONS[row.edition]
+    if tag not in rules.kept:
+        return "no rule"
+    is_cut = profile.keep == "minimal" and group not in rules.minimal_groups
+    return "minimal list" if is_cut else "keep list"
+
+
+_EDITIONS: Final[dict[str, RuleSource]] = {"2024e": "row 2024e", "2026c": "row 2026c"}
+_NO_OPTIONS: Final[dict[str, object]] = {
+    "dates": "remove", "year_only": False, "shift_time": False, "clean_descriptors": False,
+    "clean_structured_content": False, "clean_graphics": False, "safe_private": False,
+    "retain_patient_characteristics": False, "retain_device_identity": False,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What is the same for every element of the file."""
+
+    rules: Rules
+    profile: Profile
+    sop_class: str
+    show_values: bool
+
+
+def _walk(
+    elements: Sequence[Element],
+    above: str,
+    character_sets: tuple[str, ...],
+    given: _Given,
+    path: tuple[int, ...] = (),
+) -> Iterator[Explained]:
+    rules, profile = given.rules, given.profile
+    own = character_sets_of(elements)
+    sets = character_sets if own is None else own
+    listed = safe_rows_of(elements) if profile.safe_private else {}
+    safe = set(listed) | {tag & 0xFFFF0000 | tag >> 8 & 0xFF for tag in listed}  # creators too
+    for element in elements:
+        tag, vr = element.tag, element.vr
+        where = above + describe(tag)
+        value = _shown(element, sets) if given.show_values else None
+        if tag in safe:
+            yield Explained(where, vr, "keep if clean", "safe private list", value)
+            continue
+        kind = attribute_type(given.sop_class, path, tag) if tag in rules.compound else None
+        action = rules.resolve(tag, vr, profile, kind)
+        is_plain = action in _ORDERS and (action, vr) != ("K", "AS")  # a kept age is capped
+        order = _ORDERS[action] if is_plain else f"rule of {vr}"
+        yield Explained(where, vr, order, rule_source(rules, profile, tag, vr), value)
+        if action == "recurse" or (action == "vr" and vr == "SQ"):
+            for number, item in enumerate(element.items or ()):
+                yield from _walk(item, f"{where}[{number}]", sets, given, (*path, tag))
+
+
+def _sop_class(elements: Sequence[Element]) -> str:
+    found = (e.value for e in elements if e.tag == _SOP_CLASS and e.items is None)
+    return bytes(next(found, b"")).decode("latin-1").strip(" \0")
+
+
+def _shown(element: Element, character_sets: Sequence[str]) -> str:
+    """Return the start of a value as printable text; control characters become dots."""
+    if element.items is not None:
+        return f"{len(element.items)} items"
+    if isinstance(element.value, Span) or element.vr in ("OB", "OW", "OF", "OD", "OL", "OV", "UN"):
+        return f"{len(element.value)} bytes"
+    raw = bytes(element.value)
+    if element.vr in ("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT"):
+        return raw[:_SHOWN_CHARACTERS].hex()
+    text = (decode_text(raw, character_sets, element.vr) or raw.decode("latin-1")).strip(" \0")
+    return "".join(c if c.isprintable() else "." for c in text[:_SHOWN_CHARACTERS])

@@ -1,0 +1,114 @@
+"""Holdings: which files of an output belong to which patient, and deleting a patient there.
+
+The index beside an output (`<out>.erasure.db`) is written while a batch settles. A batch that
+was killed may have put files in place before their rows: the folder named after the patient
+is therefore always looked through too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from pleura.anonymizer.batch import BatchItem
+from pleura.anonymizer.erasure import Erasure, ErasureIndex, erase, sweep_quarantine
+from pleura.anonymizer.errors import ErasureRefused
+from pleura.anonymizer.mapping import RandomMapping
+from pleura.anonymizer.pseudonyms import ProjectKey, Pseudonyms
+
+PSEUDONYM: Final = re.compile(r"P[A-Z2-7]{16}")
+_AT_ONCE: Final = 256
+
+
+class Recorder:
+    """Adds accepted files to the index, some hundred a transaction."""
+
+    def __init__(self, index: ErasureIndex, out: Path) -> None:
+        self._index, self._out = index, out
+        self._waiting: list[tuple[str, str]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.flush()
+
+    def note(self, item: BatchItem) -> None:
+        """Take the fate of one file; only what was accepted is recorded."""
+        if item.result is not None:
+            path = item.result.path.relative_to(self._out).as_posix()
+            self._waiting.append((path, item.result.patient))
+        if len(self._waiting) >= _AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits, durably."""
+        if self._waiting:
+            files, self._waiting = self._waiting, []
+            self._index.add_files(files)
+
+
+class OutputRows:
+    """The files of a patient: rows of the index and whatever lies in the patient's folder."""
+
+    def __init__(self, index: ErasureIndex, out: Path) -> None:
+        self._index, self._out = index, out
+
+    def files_of(self, pseudonym: str) -> Sequence[str]:
+        """Return the paths of a patient's files, relative to the output."""
+        found = set(self._index.files_of(pseudonym))
+        if PSEUDONYM.fullmatch(pseudonym):
+            folder = self._out / pseudonym
+            found |= {
+                path.relative_to(self._out).as_posix()
+                for path in folder.rglob("*")
+                if path.is_file() or path.is_symlink()
+            }
+        return sorted(found)
+
+    def drop_files(self, pseudonym: str) -> None:
+        """Forget the rows of a patient."""
+        self._index.drop_files(pseudonym)
+
+
+def erase_from(
+    out: Path, quarantine: Path, key: ProjectKey, mapping: Path, pseudonym: str
+) -> tuple[Erasure, int]:
+    """Delete a patient from an output; return what went and how many quarantined copies.
+
+    Raises:
+        ErasureRefused: nobody here has or had this pseudonym; nothing was done.
+        MappingOfOtherKey: the mapping belongs to another key.
+        OSError: a file cannot be deleted; call again, the patient is barred already.
+    """
+    if not PSEUDONYM.fullmatch(pseudonym):
+        raise ErasureRefused("that is no pseudonym")
+    with ErasureIndex(out.with_name(out.name + ".erasure.db")) as index:
+        names = _names_for(pseudonym, key, mapping)
+        try:
+            done = erase(index, out, names, pseudonym, rows=OutputRows(index, out))
+            swept = 0
+            if quarantine.is_dir():
+                swept = sweep_quarantine(quarantine, names, index.tombstones())
+        finally:
+            names.close()
+    return done, swept
+
+
+def _names_for(pseudonym: str, key: ProjectKey, mapping: Path) -> Pseudonyms:
+    """Return the mapping if it drew this pseudonym, else the key that computes it."""
+    if not mapping.exists():
+        return key
+    drawn = RandomMapping(mapping, key)
+    if drawn.tombstone_of(pseudonym) is not None:
+        return drawn
+    drawn.close()
+    return key

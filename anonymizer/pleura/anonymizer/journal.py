@@ -1,0 +1,229 @@
+"""The journal of a batch: which inputs are finished, so that a killed batch goes on.
+
+A row is keyed by H("name", path) and H("stamp", size and time): no name, value or time of a
+patient's file is in it. A row lives from the moment a file is staged or refused; it is final
+once the file is in its place, or in quarantine, and the audit has its line.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pleura.anonymizer.errors import BatchRunning
+from pleura.common.database import open_database, transaction
+
+_SCHEMA: Final = """
+CREATE TABLE files (
+    name TEXT PRIMARY KEY,
+    stamp TEXT NOT NULL,
+    settings TEXT NOT NULL,
+    run INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN
+        ('staged', 'refused', 'accepted', 'duplicate', 'quarantined')),
+    code TEXT NOT NULL,
+    counts TEXT NOT NULL,
+    patient TEXT NOT NULL,
+    study TEXT NOT NULL,
+    sop TEXT NOT NULL,
+    input_digest TEXT NOT NULL,
+    sha256 TEXT NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    staged TEXT NOT NULL,
+    placed TEXT NOT NULL,
+    record TEXT NOT NULL,
+    receipt BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX by_study ON files (study, patient);
+CREATE INDEX by_sop ON files (sop);
+CREATE INDEX by_staged ON files (staged);
+CREATE INDEX by_run ON files (run, state);
+CREATE TABLE audit (only INTEGER PRIMARY KEY CHECK (only = 1), size_bytes INTEGER NOT NULL) STRICT;
+CREATE TABLE runs (run INTEGER PRIMARY KEY, settings TEXT NOT NULL) STRICT;
+"""
+_COLUMNS: Final = (
+    "name, stamp, settings, run, seq, state, code, counts, patient, study, sop,"
+    " input_digest, sha256, size_bytes, staged, placed, record, receipt"
+)
+_MARKS: Final = ",".join("?" * len(_COLUMNS.split(",")))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One input's state. `staged` is relative to the staging folder, `placed` to the output."""
+
+    name: str
+    stamp: str
+    settings: str
+    run: int
+    seq: int
+    state: str
+    code: str = ""
+    counts: str = "{}"
+    patient: str = ""
+    study: str = ""
+    sop: str = ""
+    input_digest: str = ""
+    sha256: str = ""
+    size_bytes: int = 0
+    staged: str = ""
+    placed: str = ""
+    record: str = "{}"
+    receipt: bytes = b""
+
+    @property
+    def numbers(self) -> Mapping[str, int]:
+        """The counts of a refusal."""
+        return {str(k): int(v) for k, v in json.loads(self.counts).items()}
+
+
+class Journal:
+    """The journal beside an output folder, locked against a second batch.
+
+    Raises on opening:
+        BatchRunning: another process works on the same output.
+        DatabaseDamaged: the file is no sound journal.
+    """
+
+    def __init__(self, path: Path, settings: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._db = open_database(path, schema=_SCHEMA, version=1, durable=False)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise BatchRunning from None
+        except BaseException:
+            os.close(self._lock)
+            raise
+        self.settings = settings
+        with transaction(self._db):
+            self.run = 1 + self._number("SELECT coalesce(max(run), 0) FROM runs")
+            self._db.execute("INSERT INTO runs VALUES (?, ?)", (self.run, settings))
+        self._buffer: list[Row] = []
+
+    def close(self) -> None:
+        """Write what is buffered and let the next batch in."""
+        try:
+            self.flush()
+        finally:
+            self._db.close()
+            os.close(self._lock)
+
+    def _number(self, query: str, *values: object) -> int:
+        return int(self._db.execute(query, values).fetchone()[0])
+
+    # --- while files are processed ------------------------------------------------
+
+    def find(self, name: str) -> Row | None:
+        """Return the row of an input."""
+        for row in self._rows("WHERE name = ?", name):
+            return row
+        return None
+
+    def knows_staged(self, staged: str) -> bool:
+        """Return whether a complete row names this staged file."""
+        query = "SELECT count(*) FROM files WHERE staged = ? AND state = 'staged'"
+        return self._number(query, staged) > 0
+
+    def put(self, row: Row) -> None:
+        """Record a row soon: rows are written 64 at a time."""
+        self._buffer.append(row)
+        if len(self._buffer) >= 64:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the buffered rows."""
+        if self._buffer:
+            rows, self._buffer = self._buffer, []
+            with transaction(self._db):
+                self._write(rows)
+
+    def adopt(self, row: Row, seq: int) -> None:
+        """Count a row of an earlier run as part of this one."""
+        self.flush()
+        with transaction(self._db):
+            self._db.execute(
+                "UPDATE files SET run = ?, seq = ? WHERE name = ?", (self.run, seq, row.name)
+            )
+
+    # --- while studies are settled ------------------------------------------------
+
+    def settle(self, rows: list[Row], audit_bytes: int) -> None:
+        """Make the final state of some rows, and the length of the audit, one change."""
+        with transaction(self._db):
+            self._write(rows)
+            self._db.execute("INSERT OR REPLACE INTO audit VALUES (1, ?)", (audit_bytes,))
+
+    def audit_bytes(self) -> int:
+        """Return how long the audit file was when the last rows became final."""
+        return self._number("SELECT coalesce(max(size_bytes), 0) FROM audit")
+
+    def staged_studies(self) -> list[str]:
+        """Return the studies of this run that wait to be settled."""
+        query = "SELECT DISTINCT study FROM files WHERE run = ? AND state = 'staged' ORDER BY study"
+        return [str(row[0]) for row in self._db.execute(query, (self.run,))]
+
+    def staged_of(self, study: str) -> list[Row]:
+        """Return the waiting rows of a study in input order."""
+        where = "WHERE study = ? AND run = ? AND state = 'staged' ORDER BY seq"
+        return list(self._rows(where, study, self.run))
+
+    def patients_of(self, study: str) -> set[str]:
+        """Return the patients of a study, waiting or accepted."""
+        query = (
+            "SELECT DISTINCT patient FROM files WHERE study = ?"
+            " AND ((state = 'staged' AND run = ?) OR state IN ('accepted', 'duplicate'))"
+        )
+        return {str(row[0]) for row in self._db.execute(query, (study, self.run))}
+
+    def is_disputed(self, row: Row) -> bool:
+        """Return whether another input of the row's SOP instance has other bytes."""
+        query = (
+            "SELECT count(*) FROM files WHERE sop = ? AND"
+            " ((state = 'staged' AND run = ? AND input_digest <> ?)"
+            " OR (state = 'accepted' AND sha256 <> ? AND name <> ?))"
+        )
+        values = (row.sop, self.run, row.input_digest, row.sha256, row.name)
+        return self._number(query, *values) > 0
+
+    def refused(self, count: int) -> list[Row]:
+        """Return some refused rows of this run that wait for quarantine."""
+        return list(
+            self._rows("WHERE run = ? AND state = 'refused' ORDER BY seq LIMIT ?", self.run, count)
+        )
+
+    def fates(self) -> dict[tuple[str, str], int]:
+        """Return how many inputs of this run ended in which state and code."""
+        query = "SELECT state, code, count(*) FROM files WHERE run = ? GROUP BY state, code"
+        return {(str(s), str(c)): int(n) for s, c, n in self._db.execute(query, (self.run,))}
+
+    def places(self) -> Iterator[tuple[int, str]]:
+        """Yield input number and place of every input of this run that was accepted."""
+        query = (
+            "SELECT seq, placed FROM files WHERE run = ?"
+            " AND state IN ('accepted', 'duplicate') ORDER BY seq"
+        )
+        for seq, placed in self._db.execute(query, (self.run,)):
+            yield int(seq), str(placed)
+
+    def _rows(self, where: str, *values: object) -> Iterator[Row]:
+        for row in self._db.execute(f"SELECT {_COLUMNS} FROM files {where}", values):
+            yield Row(*row)
+
+    def _write(self, rows: list[Row]) -> None:
+        self._db.executemany(
+            f"INSERT OR REPLACE INTO files ({_COLUMNS}) VALUES ({_MARKS})",
+            [_values(row) for row in rows],
+        )
+
+
+def _values(row: Row) -> tuple[object, ...]:
+    return tuple(getattr(row, column.strip()) for column in _COLUMNS.split(","))

@@ -1,0 +1,115 @@
+"""Members: the files inside a ZIP archive, one at a time, as inputs of their own.
+
+An archive's names are identifying and are never used: a member is a number. Nothing is
+unpacked by name, so a name cannot leave a folder; sizes and ratios are bounded while the
+bytes are read, whatever the archive says about itself.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Final
+
+from pleura.anonymizer.errors import ArchiveEncrypted, ArchiveNested, LimitExceeded, Undecodable
+from pleura.anonymizer.wire import MAX_FILE_BYTES
+from pleura.common.files import raise_if_disk_full
+
+MAX_MEMBERS: Final = 1_000_000
+MAX_RATIO: Final = 100
+FLOOR_BYTES: Final = 16 << 20  # below this any ratio is let through
+_MAGIC: Final = (b"PK\x03\x04", b"PK\x05\x06")
+_CHUNK_BYTES: Final = 1 << 20
+
+
+def is_archive(path: Path) -> bool:
+    """Return whether a file begins like a ZIP archive; one that cannot be read does not."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4) in _MAGIC
+    except OSError:
+        return False
+
+
+def count_members(path: Path) -> int:
+    """Return how many files an archive holds.
+
+    Raises:
+        Undecodable: its directory is damaged.
+        LimitExceeded: more than a million.
+    """
+    with _opened(path) as archive:
+        count = len(_files(archive))
+    if count > MAX_MEMBERS:
+        raise LimitExceeded("archive members")
+    return count
+
+
+@contextmanager
+def extracted(path: Path, member: int, folder: Path) -> Iterator[Path]:
+    """Yield member number `member` as a private temporary file (0600), deleted afterwards.
+
+    Raises:
+        ArchiveEncrypted: the member needs a password.
+        ArchiveNested: the member is an archive itself; it is not opened.
+        LimitExceeded: it unpacks to more than 4 GiB, or beyond a ratio of 100.
+        Undecodable: its bytes are damaged or its compression is not known.
+        DiskFull: no room.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=".member-", dir=folder)
+    copy = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as target, _opened(path) as archive:
+            files = _files(archive)
+            if member >= len(files):
+                raise Undecodable("the archive changed")
+            _unpack(archive, files[member], target)
+        if is_archive(copy):
+            raise ArchiveNested
+        yield copy
+    finally:
+        copy.unlink(missing_ok=True)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        raise Undecodable("the archive cannot be read") from None
+    with archive:
+        yield archive
+
+
+def _files(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    return [info for info in archive.infolist() if not info.is_dir()]
+
+
+def _unpack(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: IO[bytes]) -> None:
+    if info.flag_bits & 0x41:  # encrypted, or by the strong scheme
+        raise ArchiveEncrypted
+    limit = max(FLOOR_BYTES, min(MAX_FILE_BYTES, MAX_RATIO * info.compress_size))
+    written = 0
+    try:
+        with archive.open(info) as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                written += len(chunk)
+                if written > limit:
+                    raise LimitExceeded("unpacked size")
+                _write(target, chunk)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError,
+            ValueError):  # fmt: skip
+        raise Undecodable("the archive is damaged") from None
+
+
+def _write(target: IO[bytes], chunk: bytes) -> None:
+    try:
+        target.write(chunk)
+    except OSError as exc:
+        raise_if_disk_full(exc)
+        raise

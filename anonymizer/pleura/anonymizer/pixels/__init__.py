@@ -1,0 +1,1 @@
+"""Pixels: decoding, lossless encoding, and what hides beside the image."""

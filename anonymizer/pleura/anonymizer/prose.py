@@ -1,0 +1,376 @@
+"""Prose: takes identifying words out of free text and lets the other words stay (DEID 6).
+
+What goes is found three ways: the header's own values (`Seeds`), patterns no header tells of
+(labels with a name, numbers, dates, addresses, ages above 89) and, in strict mode, every word
+outside `tables/vocab.txt`. Deleted words leave no marker. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib.resources import files
+from typing import Final
+
+from pleura.anonymizer.errors import RulesDamaged
+from pleura.anonymizer.text import Seeds, fold
+
+MAX_ROUNDS: Final = 4
+MAX_NAME_WORDS: Final = 4
+MAX_CACHED: Final = 64
+
+_WORD: Final = re.compile(r"[^\W_]+")
+_DIGITS: Final = re.compile(r"\d+")
+_MONTH: Final = (
+    r"(?:jan|feb|mar|mrz|maerz|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez|ene|abr|ago|dic"
+    r"|fev|avr|juin|juil|aou)[a-z]*"
+)
+_PATTERNS: Final = re.compile(
+    rf"""
+      [\w.+-]+@[\w.-]+                                                    # mail
+    | \b(?:https?|ftp)://\S+ | \bwww\.\S+                                 # address of a page
+    | \b\d{{1,3}}(?:\.\d{{1,5}}){{3,}}\b                                  # IPs, UIDs
+    | \b(?:[0-9a-f]{{1,4}}:){{3,}}[0-9a-f:]+                              # IPv6, MAC
+    | \b\d{{1,4}}[./-]\d{{1,2}}[./-]\d{{1,4}}\b                           # dates
+    | \b\d{{1,2}}(?:st|nd|rd|th|\.)?[\s-]*{_MONTH}\b(?:[\s,.-]*\d{{2,4}}\b)?
+    | \b{_MONTH}[\s.-]*\d{{1,2}}(?:st|nd|rd|th)?\b(?:[\s,]*\d{{4}}\b)?
+    | \b\d{{1,2}}:\d{{2}}(?::\d{{2}}(?:\.\d+)?)?(?:\s*[ap]m)?\b           # times
+    | \b\d{{3}}[-\s]\d{{2}}[-\s]\d{{4}}\b                                 # SSN
+    | (?:\+|\b00)\d{{1,3}}(?:[\s()/-]{{0,2}}\d{{2,}})+                    # phones
+    | \(\d{{2,5}}\)[\s-]?\d{{3,}}(?:[\s-]?\d{{2,}})* | \b\d{{2,4}}[\s/-]\d{{3,4}}[\s/-]?\d{{2,}}
+    | [^\W_]*\d{{5,}}[^\W_]*                                              # long digit runs
+    | \b(?:9\d|1[0-4]\d)(?=[\s-]*(?:y\b|yo\b|y/o|yrs?\b|years?\b|jahre?|jahrig|ans\b|anos\b))
+    | (?<=aged\s)(?:9\d|1[0-4]\d)\b | (?<=age\s)(?:9\d|1[0-4]\d)\b
+    | (?<=age:\s)(?:9\d|1[0-4]\d)\b | \b0?(?:9\d|1[0-4]\d)y\b
+    """,
+    re.VERBOSE,
+)  # fmt: skip
+# A title or a phrase that announces a person: the next word goes whatever it is.
+_ANNOUNCED: Final = re.compile(
+    r"""
+    (?: \b(?:dr|dra|drs|prof|professor|mr|mrs|ms|miss|herr|herrn|frau|mme|monsieur|madame|senor
+          |senora|sra)\b\.?
+      | \bsr\.                                        # Spanish; SR is a modality
+      | \b(?:signed|reported|dictated|read|reviewed|referred|ordered|requested|performed|verified
+          |approved|transcribed|interpreted|befundet|unterzeichnet|signe|firmado|informado)
+        \s+(?:by|von|durch|par|por)\b
+      | \b(?:name|vorname|nachname|nom|prenom|nombre|apellido|patient\s?name|patient|paciente|pt
+          |mrn|dob|ssn|id|acc|accession|radiologist|radiologe|physician|attending|referring|surgeon
+          |technologist|tech|operator|doctor|arzt|medecin|medico|sonographer|nurse|mother|father
+          |address|phone|tel|fax)\s?(?:no|nr|number)?\s*[:=\#]
+    ) [\s:.=\#]*
+    """,
+    re.VERBOSE,
+)
+# Words that often stand before a name but more often do not: only unknown words go.
+_SUSPECTED: Final = re.compile(
+    r"\b(?:patient|pt|physician|radiologist|attending|doctor|technologist|surgeon|nurse|arzt"
+    r"|paciente|mrn|accession|dictating|consultant)\b[\s:.]*"
+)
+_TITLES: Final = frozenset(
+    [
+        "dr",
+        "dra",
+        "drs",
+        "prof",
+        "professor",
+        "mr",
+        "mrs",
+        "ms",
+        "miss",
+        "herr",
+        "herrn",
+        "frau",
+        "mme",
+        "md",
+        "phd",
+        "med",
+        "by",
+        "von",
+    ]
+)
+_PARTICLES: Final = frozenset(
+    ["van", "von", "der", "den", "de", "del", "la", "le", "di", "da", "bin", "ibn", "el", "al"]
+)
+# Sizes, kernels and series words: 512x512, 5mm, B70f, FC51, T1W, Br40d, I30f3.
+_TECHNICAL: Final = re.compile(
+    r"\d{1,4}[a-z]{0,4}|\d{1,4}(?:x\d{1,4}){1,3}|[a-z]{1,3}\d{1,3}[a-z]{0,3}\d?"
+)
+# Words made by rule: no list has them all, and people are not called so.
+_MEDICAL: Final = re.compile(
+    r"[a-z]{3,}(?:itis|osis|oses|otic|ectomy|ectomies|otomy|ostomy|graphy|graphie|grafia|gram"
+    r"|grams|ology|opathy|pathic|pathie|thorax|aemia|emia|plasty|plastie|scopy|skopie|megaly"
+    r"|megalie|algia|therapy|therapie|terapia|carcinoma|sarcoma|karzinom|katheter|erguss"
+    r"|embolie|embolism|oedema|odem|aufnahme|untersuchung|gewebe|lappen|stenose|ectasis|ektase"
+    r"|ectatic|trophy|trophic|genic|hepatic|gastric|vascular|cardiac|pulmonary|thoracic)"
+    r"|(?:bi|hydro|haemo|hemo|pneumo|broncho|peri|para|intra|inter|infra|supra|sub|retro|endo"
+    r"|extra|hyper|hypo|micro|macro|multi|non|pre|post|poly|trans|ultra|thoraco|cardio|costo)"
+    r"[a-z]{0,3}(?:al|ar|ic|ous|ed|tion|sion|ated)"
+)
+# Not -er and -est: Fisher, Turner, Porter.
+_ENDINGS: Final = (
+    ("s", ""), ("es", ""), ("ies", "y"), ("ed", ""), ("ed", "e"), ("ing", ""), ("ing", "e"),
+    ("ly", ""), ("al", ""), ("n", ""), ("en", ""), ("e", ""), ("ness", ""), ("ment", ""),
+    ("ity", ""), ("ity", "e"), ("ation", "e"), ("ic", ""),
+)  # fmt: skip
+_BRITISH: Final = (
+    ("oe", "e"), ("ae", "e"), ("our", "or"), ("tre", "ter"), ("ise", "ize"), ("ogue", "og"),
+    ("lled", "led"), ("lling", "ling"), ("ence", "ense"), ("arte", "arti"),
+)  # fmt: skip
+_PREFIXES: Final = (
+    "bi", "hydro", "haemo", "hemo", "pneumo", "peri", "para", "intra", "inter", "infra", "supra",
+    "sub", "retro", "endo", "extra", "hyper", "hypo", "micro", "multi", "non", "pre", "post",
+    "un", "over", "mid", "broncho", "thoraco",
+)  # fmt: skip
+MIN_STEM: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """What is left of a text, and how many words went."""
+
+    text: str
+    removed_words: int
+
+
+@cache
+def load_vocabulary() -> frozenset[str]:
+    """Return the folded words strict cleaning lets stay.
+
+    Raises:
+        RulesDamaged: the table is missing or empty.
+    """
+    try:
+        text = (files("pleura.anonymizer") / "tables" / "vocab.txt").read_text("utf-8")
+    except (OSError, UnicodeError) as exc:
+        raise RulesDamaged(type(exc).__name__) from None
+    if not text.strip():
+        raise RulesDamaged("vocabulary")
+    return frozenset(text.split())
+
+
+@cache
+def load_names() -> frozenset[str]:
+    """Return common names that look like inflected words.
+
+    Raises:
+        RulesDamaged: the table is missing.
+    """
+    try:
+        text = (files("pleura.anonymizer") / "tables" / "names.txt").read_text("utf-8")
+    except (OSError, UnicodeError) as exc:
+        raise RulesDamaged(type(exc).__name__) from None
+    return frozenset(text.split())
+
+
+@lru_cache(maxsize=8192)
+def _is_word(word: str) -> bool:
+    """Return whether a folded word is in the vocabulary or made by rule from one that is."""
+    vocabulary = load_vocabulary()
+    if word in vocabulary:
+        return True
+    if len(word) <= MIN_STEM or word in load_names():
+        return False
+    return (
+        bool(_MEDICAL.fullmatch(word))
+        or any(_inflects(form, vocabulary) for form in {word, *_american(word)})
+        or any(
+            word.startswith(p) and _inflects(word[len(p) :], vocabulary)
+            for p in _PREFIXES
+            if len(word) - len(p) >= MIN_STEM
+        )
+    )
+
+
+def _american(word: str) -> Iterator[str]:
+    for british, american in _BRITISH:
+        if british in word:
+            yield word.replace(british, american)
+
+
+def _inflects(word: str, vocabulary: frozenset[str]) -> bool:
+    if word in vocabulary:
+        return True
+    return any(
+        word.endswith(ending) and word[: len(word) - len(ending)] + stem in vocabulary
+        for ending, stem in _ENDINGS
+        if len(word) - len(ending) >= MIN_STEM
+    )
+
+
+def clean_prose(
+    text: str, seeds: Seeds, *, strict: bool, terms: frozenset[str], patterns: bool = True
+) -> Cleaned:
+    """Return `text` without identifying words; what cannot be cleaned is emptied.
+
+    `terms`: defined terms, upper case, that strict mode lets stay. `patterns` is off for code
+    values, which are made of digits.
+    """
+    removed, left = 0, text.replace("\0", " ")
+    for round_number in range(MAX_ROUNDS):
+        plain, places = _folded(left)
+        spans = list(_seed_spans(plain, seeds))
+        if round_number == 0:
+            find = _short_spans if len(plain) <= MAX_CACHED else _fixed_spans
+            spans += find(plain, patterns, strict, terms)
+        if not spans:
+            break
+        hidden = _marked(len(plain), spans)
+        removed += sum(any(hidden[m.start() : m.end()]) for m in _WORD.finditer(plain))
+        left = _without(left, {places[i] for i, is_hidden in enumerate(hidden) if is_hidden})
+    if left and seeds.found_in(left):
+        return Cleaned("", removed + len(_WORD.findall(fold(left))))
+    return Cleaned(left if removed else text, removed)
+
+
+def _fixed_spans(
+    plain: str, patterns: bool, strict: bool, terms: frozenset[str]
+) -> tuple[tuple[int, int], ...]:
+    """Return what goes whatever the header says."""
+    spans: list[tuple[int, int]] = []
+    if patterns:
+        spans += [m.span() for m in _PATTERNS.finditer(plain)]
+        spans += _label_spans(plain)
+    if strict:
+        spans += _unknown_spans(plain, terms)
+    return tuple(spans)
+
+
+# The files of a series repeat their short texts.
+_short_spans = lru_cache(maxsize=4096)(_fixed_spans)
+
+
+def _folded(text: str) -> tuple[str, Sequence[int]]:
+    """Return the folded text and, for each of its letters, where it stood."""
+    if text.isascii():
+        return text.lower(), range(len(text))
+    letters: list[str] = []
+    places: list[int] = []
+    for place, letter in enumerate(text):
+        plain = fold(letter)
+        letters.append(plain)
+        places += [place] * len(plain)
+    return "".join(letters), places
+
+
+def _seed_spans(plain: str, seeds: Seeds) -> Iterator[tuple[int, int]]:
+    """Yield where the header's own values stand."""
+    for match in _WORD.finditer(plain):
+        word = match[0]
+        if word in seeds.tokens or _is_glued(word, seeds.tokens):
+            yield from _with_initials(plain, match.span(), seeds)
+    for phrase in seeds.phrases:
+        start = plain.find(phrase)
+        while start >= 0:
+            yield from _with_initials(plain, _whole(plain, start, start + len(phrase)), seeds)
+            start = plain.find(phrase, start + 1)
+    if seeds.numbers:
+        for match in _DIGITS.finditer(plain):
+            if match[0] in seeds.numbers:
+                yield _whole(plain, *match.span())
+    for uid in seeds.uids:
+        start = plain.find(uid)
+        if start >= 0:
+            yield _whole(plain, start, start + len(uid))
+
+
+def _is_glued(word: str, tokens: set[str]) -> bool:
+    return any(word.startswith(t) and word[len(t) :] in tokens for t in tokens)
+
+
+def _with_initials(plain: str, span: tuple[int, int], seeds: Seeds) -> Iterator[tuple[int, int]]:
+    """Yield a name and the single letters beside it that begin another of its parts."""
+    yield span
+    before = re.search(r"(?<![^\W_])([^\W_])[\s.,^-]{1,3}$", plain[max(0, span[0] - 5) : span[0]])
+    after = re.match(r"[\s.,^-]{1,3}([^\W_])(?![^\W_])", plain[span[1] : span[1] + 5])
+    initials = {token[0] for token in seeds.tokens}
+    if before and before[1] in initials:
+        at = max(0, span[0] - 5) + before.start(1)
+        yield at, at + 1
+    if after and after[1] in initials:
+        at = span[1] + after.start(1)
+        yield at, at + 1
+
+
+def _is_spaced(letter: str) -> bool:
+    """Return whether a letter's script puts spaces between words (not Thai, Chinese ..)."""
+    return letter.isalnum() and (letter < "\u0e00" or "\u1100" <= letter <= "\u11ff")
+
+
+def _whole(plain: str, start: int, end: int) -> tuple[int, int]:
+    """Return the span widened to whole words where the script has them."""
+    if _is_spaced(plain[start]):
+        while start and _is_spaced(plain[start - 1]):
+            start -= 1
+    if _is_spaced(plain[end - 1]):
+        while end < len(plain) and _is_spaced(plain[end]):
+            end += 1
+    return start, end
+
+
+def _label_spans(plain: str) -> list[tuple[int, int]]:
+    """Return the words after a title or label."""
+    vocabulary = load_vocabulary()
+    spans: list[tuple[int, int]] = []
+    for pattern, is_certain in ((_ANNOUNCED, True), (_SUSPECTED, False)):
+        for match in pattern.finditer(plain):
+            spans += _name_after(plain, match.end(), vocabulary, is_certain=is_certain)
+    return spans
+
+
+def _name_after(
+    plain: str, start: int, vocabulary: frozenset[str], *, is_certain: bool
+) -> Iterator[tuple[int, int]]:
+    end, count = start, 0
+    for match in _WORD.finditer(plain, start):
+        word, gap = match[0], plain[end : match.start()]
+        if count >= MAX_NAME_WORDS or (count and re.search(r"[;:\n()]|\.\s+(?=\w{3})", gap)):
+            return
+        end = match.end()
+        if word in _TITLES or word in _PARTICLES:
+            yield match.span()
+            continue
+        is_known = len(word) > 1 and (word in vocabulary or bool(_TECHNICAL.fullmatch(word)))
+        if is_known and (count or not is_certain):
+            return
+        count += 1
+        yield match.span()
+
+
+def _unknown_spans(plain: str, terms: frozenset[str]) -> Iterator[tuple[int, int]]:
+    for match in _WORD.finditer(plain):
+        word = match[0]
+        is_letter = len(word) == 1 and word.isascii()
+        if is_letter or _is_word(word) or word.upper() in terms:
+            continue
+        if not _TECHNICAL.fullmatch(word):
+            yield match.span()
+
+
+def _marked(length: int, spans: list[tuple[int, int]]) -> bytearray:
+    hidden = bytearray(length)
+    for start, end in spans:
+        hidden[start:end] = b"\1" * (end - start)
+    return hidden
+
+
+def _without(text: str, places: set[int]) -> str:
+    """Return text without some letters; no marker, no lonely punctuation, single spaces."""
+    marked = "".join(
+        "\0" if i in places or (i - 1 in places and unicodedata.combining(letter)) else letter
+        for i, letter in enumerate(text)
+    )
+    lines = []
+    for line in marked.splitlines() or [""]:
+        chunks = [_chunk(chunk) if "\0" in chunk else chunk for chunk in line.split()]
+        lines.append(" ".join(chunk for chunk in chunks if chunk))
+    return "\r\n".join(line for line in lines if line)
+
+
+def _chunk(chunk: str) -> str:
+    left = re.sub(r"\0+", " ", chunk)
+    parts = [part for part in left.split() if any(c.isalnum() for c in part)]
+    return " ".join(parts).strip("^,;/_-=")

@@ -1,0 +1,241 @@
+"""Settling: judges staged studies and brings each to its place, or its files to quarantine.
+
+The order is always file, audit line, journal row. A batch killed between two of them finds
+out on its next run: a file that is in its place is not moved again, and a line that the audit
+has beyond the length the journal knows is not written again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from pleura.anonymizer.audit import AuditEntry, AuditLog
+from pleura.anonymizer.errors import DuplicateDiffers, PatientConflict, Quarantined
+from pleura.anonymizer.journal import Journal, Row
+from pleura.anonymizer.members import extracted
+from pleura.anonymizer.profile import Profile
+from pleura.anonymizer.pseudonyms import Pseudonyms
+from pleura.anonymizer.quarantine import quarantine_file
+from pleura.anonymizer.receipt import Receipt
+from pleura.anonymizer.workers import Task
+from pleura.common import events
+from pleura.common.clock import Clock
+from pleura.common.files import fsync_file, fsync_folder
+
+READY: Final = "ready"
+_REFUSED_AT_ONCE: Final = 200
+_SYNCERS: Final = 8
+
+
+class Settler:
+    """Settles what a run has staged and refused."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        audit: AuditLog,
+        *,
+        out: Path,
+        staging: Path,
+        quarantine: Path,
+        profile: Profile,
+        key: Pseudonyms,
+        clock: Clock,
+        task_of: Callable[[int], Task],
+        mirror: Callable[[Task], Path] | None,
+    ) -> None:
+        self._journal, self._audit = journal, audit
+        self._out, self._staging, self._quarantine = out, staging, quarantine
+        self._profile, self._key, self._clock = profile, key, clock
+        self._task_of, self._mirror = task_of, mirror
+        self._written = Counter(
+            (line.input_digest, line.code) for line in audit.lines_after(journal.audit_bytes())
+        )
+        self._accepted = _studies_in(out)
+
+    def settle(self) -> Iterator[Row]:
+        """Settle study after study, then the refused files; yield the final rows."""
+        for study in self._journal.staged_studies():
+            yield from self._settle_study(study)
+        while rows := self._journal.refused(_REFUSED_AT_ONCE):
+            yield from self._reject(rows)
+
+    # --- one study -------------------------------------------------------------------
+
+    def _settle_study(self, study: str) -> list[Row]:
+        rows = self._journal.staged_of(study)
+        patients = self._journal.patients_of(study) | self._accepted.get(study, set())
+        if len(patients) > 1:
+            count = json.dumps({"patients": len(patients)})
+            lost = [replace(r, code=PatientConflict.code, counts=count) for r in rows]
+            return self._turn_away(lost)
+        good: list[Row] = []
+        differing: list[Row] = []
+        for row in rows:
+            placed = self._place(row)
+            if self._journal.is_disputed(row) or self._differs(row, placed):
+                differing.append(replace(row, code=DuplicateDiffers.code))
+            else:
+                good.append(replace(row, placed=str(placed)))
+        final = self._accept(good) if good else []
+        return [*final, *self._turn_away(differing)]
+
+    def _place(self, row: Row) -> Path:
+        if self._mirror is not None:
+            return self._mirror(self._task_of(row.seq))
+        record = json.loads(row.record)
+        return Path(row.patient, row.study, record["series_uid"], f"{row.sop}.dcm")
+
+    def _differs(self, row: Row, placed: Path) -> bool:
+        path = self._out / placed
+        return path.exists() and not has_bytes(path, row.sha256, row.size_bytes)
+
+    def _accept(self, rows: Sequence[Row]) -> list[Row]:
+        ready = self._staging / READY
+        final: list[Row] = []
+        seen: set[str] = set()
+        for row in rows:
+            is_duplicate = row.sop in seen
+            seen.add(row.sop)
+            if not is_duplicate and not (self._out / row.placed).exists():
+                self._make_ready(row, ready / row.placed)
+            final.append(replace(row, state="duplicate" if is_duplicate else "accepted"))
+        if ready.exists():
+            move_in(ready, self._out)
+        self._accepted.setdefault(rows[0].study, set()).add(rows[0].patient)
+        return self._conclude(final)
+
+    def _make_ready(self, row: Row, place: Path) -> None:
+        if place.exists():
+            return
+        place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (self._staging / row.staged).replace(place)
+
+    # --- refusals --------------------------------------------------------------------
+
+    def _turn_away(self, rows: Sequence[Row]) -> list[Row]:
+        for row in rows:
+            if row.staged:
+                (self._staging / row.staged).unlink(missing_ok=True)
+        return self._reject([replace(r, staged="", receipt=b"") for r in rows]) if rows else []
+
+    def _reject(self, rows: Sequence[Row]) -> list[Row]:
+        final = []
+        for row in rows:
+            digest = self._put_aside(self._task_of(row.seq), row)
+            final.append(replace(row, state="quarantined", input_digest=digest))
+        return self._conclude(final)
+
+    def _put_aside(self, task: Task, row: Row) -> str:
+        with _readable(task, self._staging) as path:
+            note = quarantine_file(
+                path, self._quarantine, row.code, key=self._key, profile=self._profile.name,
+                counts=row.numbers,
+            )  # fmt: skip
+        return note.stem
+
+    # --- audit and journal -----------------------------------------------------------
+
+    def _conclude(self, rows: Sequence[Row]) -> list[Row]:
+        entries = [entry for row in rows if (entry := self._entry(row)) is not None]
+        self._audit.append(entries, now=self._clock.now())
+        self._journal.settle(
+            [replace(row, staged="", receipt=b"") for row in rows], self._audit.size_bytes
+        )
+        for row in rows:
+            if row.state == "accepted":
+                events.emit(
+                    "object.accepted", digest=row.sha256[:12], profile=self._profile.name,
+                    bytes=row.size_bytes,
+                )  # fmt: skip
+        return list(rows)
+
+    def _entry(self, row: Row) -> AuditEntry | None:
+        receipt = Receipt.model_validate_json(row.receipt) if row.receipt else None
+        code = receipt.code if receipt else row.code
+        if self._written[row.input_digest, code] > 0:
+            self._written[row.input_digest, code] -= 1
+            return None
+        return AuditEntry(
+            code=code, key_id=self._key.key_id, input_digest=row.input_digest, receipt=receipt
+        )
+
+
+@contextmanager
+def _readable(task: Task, folder: Path) -> Iterator[Path]:
+    """Yield a path of a task's bytes; an archive member that cannot be unpacked has none."""
+    if task.member is None:
+        yield task.path
+        return
+    absent = folder / f"member-{task.name}"  # H("name", ..): what the note will be called by
+    try:
+        unpacked = extracted(task.path, task.member, folder)
+        path = unpacked.__enter__()
+    except Quarantined:
+        yield absent
+        return
+    try:
+        yield path
+    finally:
+        unpacked.__exit__(None, None, None)
+
+
+def has_bytes(path: Path, sha256: str, size_bytes: int) -> bool:
+    """Return whether a file is there with exactly these bytes."""
+    try:
+        if path.stat().st_size != size_bytes:
+            return False
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except OSError:
+        return False
+
+
+def move_in(ready: Path, out: Path) -> None:
+    """Move a durable copy of everything below `ready` into `out`, a new folder with one rename."""
+    files = [path for path in ready.rglob("*") if path.is_file()]
+    with ThreadPoolExecutor(_SYNCERS) as pool:
+        list(pool.map(fsync_file, files))
+    for folder in {path.parent for path in files}:
+        fsync_folder(folder)
+    for top in sorted(ready.iterdir()):
+        if not top.is_dir():
+            _move(top, out / top.name)
+            continue
+        for study in sorted(top.iterdir()):
+            _move(study, out / top.name / study.name)
+    shutil.rmtree(ready)
+    fsync_folder(out)
+
+
+def _move(path: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if path.is_dir() and target.exists():
+        for child in sorted(path.iterdir()):
+            _move(child, target / child.name)
+        return
+    path.replace(target)
+    fsync_folder(target.parent)
+
+
+def _studies_in(out: Path) -> dict[str, set[str]]:
+    """Return which patients an output folder has for each study."""
+    found: dict[str, set[str]] = defaultdict(set)
+    if not out.exists():
+        return found
+    with os.scandir(out) as patients:
+        for patient in patients:
+            if patient.name.startswith("P") and patient.is_dir():
+                for study in os.listdir(patient.path):  # noqa: PTH208
+                    found[study].add(patient.name)
+    return found

@@ -1,0 +1,221 @@
+"""Verifying: is a folder of DICOM what the de-identifier promises, seen by other eyes?
+
+Reads the finished files through `leaves` (pydicom's reader, never the engine's) and says which
+promise a file breaks: place, marks, file meta, private or odd groups, foreign UIDs, its line in
+the audit. Any folder may be given. Answers are counts; no name, value or path is among them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+from pydicom._uid_dict import UID_dictionary
+
+from pleura.anonymizer.audit import AuditLog, verify_audit
+from pleura.anonymizer.errors import AuditBroken
+from pleura.anonymizer.leaves import Leaf, leaves_of, preamble_of
+from pleura.anonymizer.marking import IMPLEMENTATION_CLASS_UID
+from pleura.anonymizer.profile import METHOD_MEANINGS
+from pleura.anonymizer.source import FileSource
+from pleura.anonymizer.writing import digest_of
+
+Names = Literal["uid", "mirror"]
+
+_PSEUDONYM: Final = re.compile(r"P[A-Z2-7]{16}")
+_MAPPED: Final = re.compile(r"2\.25\.[1-9][0-9]{0,38}")
+_METHOD: Final = re.compile(r"Pleura [0-9]\S* ([a-z][a-z0-9_]{1,39})")
+_META_TAGS: Final = frozenset(
+    {0x00020000, 0x00020001, 0x00020002, 0x00020003, 0x00020010, 0x00020012, 0x00020013}
+)
+_DEFLATED_FRAMES: Final = "1.2.840.10008.1.2.8.1"  # newer than pydicom's dictionary
+_SCANNED: Final = (
+    "unreadable", "link or other file", "place", "SOP UID twice", "study of two patients",
+    "preamble", "file meta", "pseudonym", "marks", "private element", "odd group", "foreign UID",
+)  # fmt: skip
+_AUDITED: Final = ("audit chain", "bytes not in the audit")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What identifies an output file and what its marks claim."""
+
+    patient: str
+    study: str
+    series: str
+    sop: str
+    profile: str
+    codes: frozenset[str]
+    is_modified: bool
+
+    @property
+    def place(self) -> str:
+        """Where the layout puts the file."""
+        return f"{self.patient}/{self.study}/{self.series}/{self.sop}.dcm"
+
+
+@dataclass(slots=True)
+class Report:
+    """Counts of a verification: `failed` has every check that was made, 0 where it holds.
+
+    `absent`: accepted by the audit and not there any more, as after an erasure; no failure.
+    """
+
+    files: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    absent: int = 0
+    pairs: int = 0
+    audit_head: str = ""
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether there was something to verify and every check held."""
+        return self.files > 0 and not any(self.failed.values())
+
+    def to_dict(self) -> Mapping[str, object]:
+        """Return the counts for JSON."""
+        return {
+            "is_sound": self.is_sound,
+            "files": self.files,
+            "failed": dict(self.failed),
+            "absent": self.absent,
+            "pairs": self.pairs,
+            "audit_head": self.audit_head,
+        }
+
+
+def verify_output(
+    out: Path,
+    *,
+    names: Names = "uid",
+    audit: Path | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> Report:
+    """Check every file below `out`, against the audit too if there is one.
+
+    `names`: with `mirror` files may lie anywhere below the folder.
+    """
+    report = Report(failed=Counter(dict.fromkeys(_SCANNED, 0)))
+    accepted = _accepted(audit, report) if audit is not None and audit.exists() else None
+    seen: Counter[str] = Counter()
+    patients: defaultdict[str, set[str]] = defaultdict(set)
+    for number, path in enumerate(entries(out), start=1):
+        if path.is_symlink() or not path.is_file():
+            report.failed["link or other file"] += 1
+            continue
+        report.files += 1
+        facts, problems = examine(path)
+        if facts is not None:
+            seen[facts.sop] += 1
+            patients[facts.study].add(facts.patient)
+            if names == "uid" and path.relative_to(out).as_posix() != facts.place:
+                problems |= {"place"}
+        if accepted is not None and accepted.pop(digest_of(path), None) is None:
+            problems |= {"bytes not in the audit"}
+        report.failed.update(problems)
+        if on_progress is not None:
+            on_progress(number)
+    report.failed["SOP UID twice"] += sum(count - 1 for count in seen.values())
+    report.failed["study of two patients"] += sum(len(p) > 1 for p in patients.values())
+    report.absent = len(accepted or ())
+    return report
+
+
+def entries(folder: Path) -> Iterator[Path]:
+    """Yield everything below a folder that is no folder, in a fixed order."""
+    yield from (p for p in sorted(folder.rglob("*")) if p.is_symlink() or not p.is_dir())
+
+
+def examine(path: Path) -> tuple[Facts | None, set[str]]:
+    """Return what a file says it is, or None if it cannot be read, and what is wrong with it."""
+    try:
+        source = FileSource(path)
+    except OSError:
+        return None, {"unreadable"}
+    try:
+        leaves = list(leaves_of(source))
+        problems = {"preamble"} if any(preamble_of(source)) else set()
+    except Exception:  # noqa: BLE001  whatever a damaged file does to the reader
+        return None, {"unreadable"}
+    finally:
+        source.close()
+    for leaf in leaves:
+        problem = _problem(leaf)
+        if problem:
+            problems.add(problem)
+    facts = _facts(leaves)
+    if not _PSEUDONYM.fullmatch(facts.patient) or _top(leaves, 0x00100010) != facts.patient:
+        problems.add("pseudonym")
+    if not _is_marked(leaves, facts):
+        problems.add("marks")
+    return facts, problems
+
+
+def _accepted(audit: Path, report: Report) -> dict[str, int] | None:
+    report.failed.update(dict.fromkeys(_AUDITED, 0))
+    try:
+        report.audit_head = verify_audit(audit)
+    except AuditBroken:
+        report.failed["audit chain"] = 1
+        return None
+    lines = AuditLog(audit).lines_after(0)
+    return {line.receipt.output_sha256: 1 for line in lines if line.receipt is not None}
+
+
+def _problem(leaf: Leaf) -> str | None:
+    group = leaf.tag >> 16
+    if group & 1:
+        return "private element"
+    if group == 2:
+        is_ours = leaf.tag != 0x00020012 or leaf.text() == IMPLEMENTATION_CLASS_UID
+        if leaf.tag not in _META_TAGS or not is_ours:
+            return "file meta"
+    elif group < 8 or 0x5000 <= group <= 0x50FF or 0x6000 <= group <= 0x60FF:
+        return "odd group"
+    if leaf.vr == "UI":
+        uids = (uid.strip(" \0") for uid in leaf.text().split("\\"))
+        if any(uid and not _is_known(uid) for uid in uids):
+            return "foreign UID"
+    return None
+
+
+def _is_known(uid: str) -> bool:
+    return uid in UID_dictionary or uid == _DEFLATED_FRAMES or bool(_MAPPED.fullmatch(uid))
+
+
+def _top(leaves: list[Leaf], tag: int) -> str:
+    return next((leaf.text() for leaf in leaves if leaf.tag == tag and not leaf.depth), "")
+
+
+def _facts(leaves: list[Leaf]) -> Facts:
+    method = _METHOD.fullmatch(_top(leaves, 0x00120063))
+    codes = {
+        leaf.text()
+        for leaf in leaves
+        if leaf.tag == 0x00080100 and leaf.depth == 1 and leaf.text() in METHOD_MEANINGS
+    }
+    return Facts(
+        patient=_top(leaves, 0x00100020),
+        study=_top(leaves, 0x0020000D),
+        series=_top(leaves, 0x0020000E),
+        sop=_top(leaves, 0x00080018),
+        profile=method[1] if method else "",
+        codes=frozenset(codes),
+        is_modified=_top(leaves, 0x00280303) == "MODIFIED",
+    )
+
+
+def _is_marked(leaves: list[Leaf], facts: Facts) -> bool:
+    """PS3.15 E.1.1: removed, by which method, which codes; E.3.1: clean pixels say so."""
+    is_clean = _top(leaves, 0x00280301) == "NO"
+    return (
+        _top(leaves, 0x00120062) == "YES"
+        and bool(facts.profile)
+        and "113100" in facts.codes
+        and _top(leaves, 0x00280303) in ("REMOVED", "MODIFIED")
+        and (is_clean or "113101" not in facts.codes)
+    )

@@ -1,0 +1,192 @@
+"""Workers: processes that take one file at a time and survive each other's death.
+
+A worker that is killed or hangs costs the file it was working on, never the batch: the file is
+tried once more in a new worker and is then given up. Results come back in any order.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from multiprocessing import connection, get_context
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Final, Protocol
+
+from pleura.anonymizer.errors import InternalFault, LimitExceeded
+from pleura.common import events
+from pleura.common.supervision import die_with_parent
+
+DEPTH: Final = 4  # files given to a worker ahead, so that it never waits for the parent
+_TRIES: Final = 2
+_TICK_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One file, or member `member` of an archive; `seq` is the caller's number for it."""
+
+    seq: int
+    path: Path
+    member: int | None = None
+    name: str = ""
+    stamp: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a task: staged with its `record` and `receipt` (JSON), or a `code`.
+
+    `members` counts the files of an archive, which are tasks of their own; an archive has
+    neither record nor code.
+    """
+
+    task: Task
+    code: str = ""
+    counts: dict[str, int] = field(default_factory=dict)
+    staged: Path | None = None
+    record: str = ""
+    receipt: bytes = b""
+    members: int | None = None
+
+
+class Job(Protocol):
+    """Work that can be sent to another process; its parts are pickled by multiprocessing."""
+
+    def run(self, task: Task, slot: int) -> Outcome:
+        """Do one task; `slot` is the worker's number, two at once never share one."""
+        ...
+
+
+@dataclass(slots=True)
+class _Worker:
+    process: SpawnProcess
+    pipe: Connection
+    slot: int
+    tasks: deque[Task] = field(default_factory=deque)
+    since: float = 0.0
+
+
+class WorkerPool:
+    """`count` processes that run a job's tasks. A context manager; leaving it ends them."""
+
+    def __init__(self, job: Job, count: int, *, limit_s: float) -> None:
+        """Start the workers; `limit_s` is the longest one file may take."""
+        self._job, self._limit_s = job, limit_s
+        self._queue: deque[Task] = deque()
+        self._tries: dict[int, int] = {}
+        self._workers = [self._start(slot) for slot in range(count)]
+
+    def __enter__(self) -> WorkerPool:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for worker in self._workers:
+            worker.pipe.close()
+            if error[0] is not None:
+                worker.process.kill()
+        for worker in self._workers:
+            worker.process.join()
+
+    @property
+    def room(self) -> int:
+        """How many more tasks keep every worker busy."""
+        held = len(self._queue) + sum(len(w.tasks) for w in self._workers)
+        return max(0, DEPTH * len(self._workers) - held)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no task is left."""
+        return not self._queue and not any(w.tasks for w in self._workers)
+
+    def submit(self, task: Task) -> None:
+        """Hand in a task."""
+        self._queue.append(task)
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Wait for some outcomes, at most half a second, and yield them.
+
+        Raises:
+            PleuraError: what stopped a worker, a full disk for instance.
+        """
+        self._hand_out()
+        ready = connection.wait([w.pipe for w in self._workers], timeout=_TICK_S)
+        for index, worker in enumerate(self._workers):
+            if worker.pipe in ready:
+                yield from self._receive(index, worker)
+            elif worker.tasks and time.monotonic() - worker.since > self._limit_s:
+                yield from self._replace(index, worker, code=LimitExceeded.code)
+
+    def _start(self, slot: int) -> _Worker:
+        context = get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(theirs, self._job, slot), daemon=True)
+        process.start()
+        theirs.close()
+        return _Worker(process, ours, slot)
+
+    def _hand_out(self) -> None:
+        for worker in sorted(self._workers, key=lambda w: len(w.tasks)):
+            while self._queue and len(worker.tasks) < DEPTH:
+                task = self._queue.popleft()
+                if not worker.tasks:
+                    worker.since = time.monotonic()
+                worker.tasks.append(task)
+                try:
+                    worker.pipe.send(task)
+                except OSError:
+                    break  # it died; the next wait sees its pipe closed and replaces it
+
+    def _receive(self, index: int, worker: _Worker) -> Iterator[Outcome]:
+        try:
+            while worker.pipe.poll():
+                answer = worker.pipe.recv()
+                if isinstance(answer, BaseException):
+                    raise answer
+                worker.tasks.popleft()
+                worker.since = time.monotonic()
+                yield answer
+        except (EOFError, ConnectionError):
+            yield from self._replace(index, worker)
+
+    def _replace(self, index: int, worker: _Worker, code: str = "") -> Iterator[Outcome]:
+        """End a worker, start another one, and give back what it had not begun."""
+        worker.process.kill()
+        worker.process.join()
+        worker.pipe.close()
+        self._workers[index] = self._start(worker.slot)
+        if not worker.tasks:
+            return
+        head = worker.tasks.popleft()
+        self._queue.extendleft(reversed(worker.tasks))
+        tries = self._tries.get(head.seq, 0) + 1
+        self._tries[head.seq] = tries
+        if not code and tries < _TRIES:
+            self._queue.appendleft(head)
+            return
+        code = code or InternalFault.code
+        events.emit("error.raised", process="anonymizer", code=code, error="WorkerLost")
+        yield Outcome(head, code=code)
+
+
+def _serve(pipe: Connection, job: Job, slot: int) -> None:
+    """Answer tasks until the pipe closes; the first error that is no outcome is the last word."""
+    die_with_parent()  # a killed batch leaves no worker behind
+    while True:
+        try:
+            task = pipe.recv()
+        except EOFError:
+            return
+        try:
+            answer: Outcome | Exception = job.run(task, slot)
+        except Exception as exc:  # noqa: BLE001  raised again in the parent
+            answer = exc
+        try:
+            pipe.send(answer)
+        except (BrokenPipeError, ConnectionError):
+            return
+        if isinstance(answer, Exception):
+            return

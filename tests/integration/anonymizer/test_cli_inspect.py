@@ -1,0 +1,232 @@
+"""The commands that look at an output, and the one that deletes a patient."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from typer.testing import CliRunner, Result
+
+from pleura.anonymizer.cli import app
+from pleura.anonymizer.pseudonyms import ProjectKey
+from tests.builders.identified import PLANTED, ct_dataset, write
+
+
+def call(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def run(site: Path, *extra: object, profile: str = "gdpr_pseudonymous") -> Result:
+    command = ("run", site / "in", site / "out", "--profile", profile, "--jobs", 1)
+    return call(*command, "--key", site / "key", "--name-map", site / "names", *extra)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    ProjectKey.create(tmp_path / "key")
+    write(tmp_path / "in" / "a.dcm", ct_dataset())
+    write(tmp_path / "in" / "b.dcm", ct_dataset(SOPInstanceUID="1.2.9"))
+    return tmp_path
+
+
+def verified(site: Path, *extra: object) -> tuple[int, dict[str, int], dict[str, object]]:
+    result = call("verify", site / "out", "--json", *extra)
+    assert not any(value in result.output for value in PLANTED.values())
+    report = json.loads(result.stdout)
+    return result.exit_code, {k: n for k, n in report["failed"].items() if n}, report
+
+
+def pairs(site: Path) -> tuple[object, ...]:
+    return "--against", site / "in", "--name-map", site / "names"
+
+
+@pytest.mark.parametrize("profile", ["gdpr_pseudonymous", "research_dates", "hipaa_safe_harbor"])
+def test_an_output_of_every_profile_is_sound_with_and_without_its_source(
+    site: Path, profile: str
+) -> None:
+    assert run(site, profile=profile).exit_code == 0
+    code, failed, report = verified(site, *pairs(site))
+    assert (code, failed, report["files"], report["pairs"]) == (0, {}, 2, 2)
+    assert (site / "key.map.db").exists() is (profile == "hipaa_safe_harbor")
+
+
+@pytest.mark.parametrize(
+    ("changes", "check"),
+    [
+        ({"PatientIdentityRemoved": "NO"}, "marks"),
+        ({"DeidentificationMethod": "by hand"}, "marks"),
+        ({"PatientName": "Somebody"}, "pseudonym"),
+        ({"FrameOfReferenceUID": "1.2.3.4.5.6"}, "foreign UID"),
+        ({"SOPInstanceUID": "2.25.7"}, "place"),
+        ({"ImageComments": "for Quibbleworth"}, "residual"),
+        ({"StudyDate": "20200131"}, "residual"),
+    ],
+)
+def test_a_changed_output_fails_its_check(site: Path, changes: dict[str, str], check: str) -> None:
+    run(site)
+    path = sorted((site / "out").rglob("*.dcm"))[0]
+    ds = dcmread(path)
+    for keyword, value in changes.items():
+        setattr(ds, keyword, value)
+    ds.save_as(path)
+    code, failed, _ = verified(site, *pairs(site))
+    assert code == 1
+    assert failed[check] == 1
+    assert failed["bytes not in the audit"] == 1
+
+
+def test_a_private_element_and_a_foreign_file_are_found(site: Path) -> None:
+    run(site)
+    path = sorted((site / "out").rglob("*.dcm"))[0]
+    ds = dcmread(path)
+    ds.private_block(0x0009, "ACME", create=True).add_new(1, "LO", "x")
+    ds.save_as(path)
+    path.with_name("notes.txt").write_text("no DICOM")
+    path.with_name("link.dcm").symlink_to(path)
+    code, failed, _ = verified(site)
+    assert code == 1
+    assert failed["private element"] == failed["unreadable"] == 1
+    assert failed["link or other file"] == 1
+
+
+def test_the_source_itself_is_not_sound(site: Path) -> None:
+    result = call("verify", site / "in")
+    assert result.exit_code == 1
+    assert "not sound" in result.stderr
+
+
+def test_a_broken_audit_is_a_failed_check_and_stops_a_receipt(site: Path) -> None:
+    run(site)
+    audit = site / "out.audit.jsonl"
+    audit.write_bytes(audit.read_bytes().replace(b'"ACCEPTED"', b'"REJECTED"', 1))
+    assert verified(site)[1]["audit chain"] == 1
+    result = call("receipt", site / "out")
+    assert result.exit_code != 0
+    assert "DEID-AUDIT" in result.stderr
+
+
+def test_an_empty_folder_is_not_sound(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    assert call("verify", tmp_path / "out").exit_code == 1
+
+
+def test_comparing_needs_both_and_a_sound_name_map(site: Path) -> None:
+    run(site)
+    assert call("verify", site / "out", "--against", site / "in").exit_code == 2
+    (site / "names").write_text("{}\n")
+    result = call("verify", site / "out", *pairs(site))
+    assert result.exit_code == 3
+    assert "DEID-NAME-MAP" in result.stderr
+
+
+def test_mirror_keeps_names_and_is_verified_as_such(site: Path) -> None:
+    assert run(site, "--names", "mirror").exit_code == 0
+    assert (site / "out" / "a.dcm").exists()
+    assert verified(site)[1] == {"place": 2}
+    assert verified(site, "--names", "mirror")[0] == 0
+
+
+def test_a_receipt_hides_small_counts_and_every_pseudonym(site: Path) -> None:
+    run(site)
+    receipt = json.loads(call("receipt", site / "out", "--evidence", "--json").stdout)
+    assert (receipt["objects"], receipt["patients"]) == ("<5", "<5")
+    assert receipt["key_ids"] == [ProjectKey.load(site / "key").key_id]
+    assert receipt["evidence"]["smallest_cell"] == "<5"
+    text = call("receipt", site / "out", "--evidence").stdout
+    (patient,) = (site / "out").iterdir()
+    assert patient.name not in text
+    assert "audit head" in text
+
+
+def test_a_receipt_needs_an_audit(site: Path) -> None:
+    result = call("receipt", site / "in")
+    assert result.exit_code == 3
+    assert "DEID-NO-AUDIT" in result.stderr
+
+
+@pytest.mark.parametrize("profile", ["gdpr_pseudonymous", "hipaa_safe_harbor"])
+def test_an_erased_patient_is_gone_and_does_not_come_back(site: Path, profile: str) -> None:
+    run(site, profile=profile)
+    (patient,) = (site / "out").iterdir()
+    words = ("erase", patient.name, site / "out", "--key", site / "key")
+    assert call(*words).exit_code == 2
+    assert len(list(patient.iterdir())) == 1
+    done = json.loads(call(*words, "--yes", "--json").stdout)
+    assert (done["files"], done["is_repeat"]) == (2, False)
+    assert not patient.exists()
+    assert json.loads(call(*words, "--yes", "--json").stdout)["is_repeat"] is True
+    again = run(site, "--json", profile=profile)
+    assert again.exit_code == 1
+    assert json.loads(again.stdout)["quarantined"] == {"ERASED": 2}
+
+
+def test_a_patient_whose_rows_were_lost_is_erased_by_folder(site: Path) -> None:
+    run(site)
+    (site / "out.erasure.db").unlink()
+    (patient,) = (site / "out").iterdir()
+    result = call("erase", patient.name, site / "out", "--key", site / "key", "--yes")
+    assert result.exit_code == 0
+    assert "deleted 2 files" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["../in", "PAAAAAAAAAAAAAAAA"])
+def test_an_unknown_pseudonym_is_not_erased(site: Path, name: str) -> None:
+    run(site)
+    result = call("erase", name, site / "out", "--key", site / "key", "--yes")
+    assert result.exit_code == 3
+    assert len(list((site / "out").rglob("*.dcm"))) == 2
+
+
+def test_explain_names_rules_and_no_value(site: Path) -> None:
+    words = ("explain", site / "in" / "a.dcm", "--profile", "research_dates")
+    result = call(*words)
+    assert result.exit_code == 0
+    assert any(line.startswith("(0010,0010)") for line in result.stdout.splitlines())
+    assert not any(value in result.output for value in PLANTED.values())
+    assert json.loads(call(*words, "--json").stdout.splitlines()[0])["path"]
+    assert call(*words, "--show-values").exit_code == 2
+
+
+def test_an_option_the_profile_does_not_offer_is_refused(site: Path) -> None:
+    assert run(site, "--options", "device").exit_code == 3
+    assert run(site, "--options", "shift_time", "--justification", "study 7").exit_code == 0
+
+
+def test_a_preview_is_private_and_a_file_without_that_frame_is_refused(site: Path) -> None:
+    pytest.importorskip("rapidocr_onnxruntime", reason="the extra ocr is not installed")
+    source = site / "in" / "a.dcm"
+    ds = ct_dataset(Rows=64, Columns=64, PixelData=bytes(2 * 64 * 64))
+    write(source, ds)
+    result = call("preview", source, site / "p.png")
+    assert result.exit_code == 0, result.output
+    assert (site / "p.png").stat().st_mode & 0o777 == 0o600
+    assert "frame 1 of 1: 0 boxes" in result.stderr
+    assert call("preview", source, site / "q.png", "--frame", 2).exit_code != 0
+    assert not (site / "q.png").exists()
+
+
+def test_the_summary_says_what_was_resumed_and_what_to_do(site: Path) -> None:
+    run(site)
+    for name in ("c.dcm", "e.dcm"):
+        write(site / "in" / name, ct_dataset(SOPInstanceUID="1.2.11"))
+    (site / "in" / "d").write_text("no DICOM")
+    result = run(site)
+    assert result.exit_code == 1
+    for words in ("duplicates", "finished by an earlier run", "NOT_DICOM", "leave it out"):
+        assert words in result.stderr
+    text = call("verify", site / "out", *pairs(site))
+    assert text.exit_code == 0
+    assert "sound" in text.stderr
+
+
+def test_a_member_of_an_archive_is_compared_with_its_source(site: Path) -> None:
+    with zipfile.ZipFile(site / "in" / "z.zip", "w") as archive:
+        for name in ("a.dcm", "b.dcm"):
+            archive.write(site / "in" / name, name)
+            (site / "in" / name).unlink()
+    assert run(site).exit_code == 0
+    code, failed, report = verified(site, *pairs(site))
+    assert (code, failed, report["pairs"]) == (0, {}, 2)

@@ -1,0 +1,84 @@
+"""A batch whose processes are killed goes on, does nothing twice and leaves nothing partial."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pleura.anonymizer.audit import AuditLog
+from pleura.anonymizer.pseudonyms import ProjectKey
+from tests.builders.identified import ct_dataset, write
+
+FILES = 60
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    ProjectKey.create(tmp_path / "key")
+    for number in range(FILES):
+        changes = {"SOPInstanceUID": f"1.2.3.{number}", "StudyInstanceUID": f"1.2.4.{number % 4}"}
+        write(tmp_path / "in" / f"{number:03}.dcm", ct_dataset(**changes))
+    return tmp_path
+
+
+def start(site: Path, jobs: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "pleura.common.cli", "anonymize", "run", str(site / "in")]
+    command += [str(site / "out"), "--profile", "gdpr_pseudonymous", "--key", str(site / "key")]
+    return subprocess.Popen(
+        [*command, "--jobs", str(jobs), "--json"], stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+
+
+def staged(site: Path) -> int:
+    return len(list((site / "out.staging").rglob("*.dcm")))
+
+
+def wait_for_some(site: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while staged(site) < 5 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+
+
+def check_whole(site: Path, summary: dict[str, object]) -> None:
+    assert (summary["accepted"], summary["quarantined"]) == (FILES, {})
+    files = list((site / "out").rglob("*"))
+    assert len([p for p in files if p.suffix == ".dcm"]) == FILES
+    assert not [p for p in files if p.suffix == ".part"]
+    assert not (site / "out.staging").exists()
+    digests = [line.input_digest for line in AuditLog(site / "out.audit.jsonl").lines_after(0)]
+    assert len(digests) == len(set(digests)) == FILES
+    assert AuditLog(site / "out.audit.jsonl").head == summary["audit_head"]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_killed_batch_goes_on_and_does_no_file_twice(site: Path, jobs: int) -> None:
+    process = start(site, jobs)
+    wait_for_some(site, process)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert staged(site) >= 5
+    assert not list((site / "out").rglob("*.dcm"))
+    again = start(site, jobs)
+    output, _ = again.communicate(timeout=120)
+    assert again.returncode == 0
+    check_whole(site, json.loads(output))
+
+
+def test_a_batch_whose_worker_is_killed_ends_with_every_file(site: Path) -> None:
+    process = start(site, 2)
+    wait_for_some(site, process)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    workers = [c for c in children if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes()]
+    os.kill(int(workers[0]), signal.SIGKILL)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    check_whole(site, json.loads(output))
