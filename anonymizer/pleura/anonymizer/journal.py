@@ -194,6 +194,11 @@ class Journal:
         values = (row.sop, self.run, row.input_digest, row.sha256, row.name)
         return self._number(query, *values) > 0
 
+    def has_equal(self, row: Row) -> bool:
+        """Return whether another input with the row's SOP instance was accepted before."""
+        query = "SELECT count(*) FROM files WHERE sop = ? AND state = 'accepted' AND name <> ?"
+        return self._number(query, row.sop, row.name) > 0
+
     def refused(self, count: int) -> list[Row]:
         """Return some refused rows of this run that wait for quarantine."""
         return list(

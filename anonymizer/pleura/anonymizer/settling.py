@@ -105,9 +105,10 @@ class Settler:
         final: list[Row] = []
         seen: set[str] = set()
         for row in rows:
-            is_duplicate = row.sop in seen
+            is_there = (self._out / row.placed).exists()
+            is_duplicate = row.sop in seen or (is_there and self._journal.has_equal(row))
             seen.add(row.sop)
-            if not is_duplicate and not (self._out / row.placed).exists():
+            if not is_duplicate and not is_there:
                 self._make_ready(row, ready / row.placed)
             final.append(replace(row, state="duplicate" if is_duplicate else "accepted"))
         if ready.exists():

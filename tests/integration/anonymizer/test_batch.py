@@ -107,6 +107,20 @@ def test_case_2_two_patients_in_one_study_quarantine_all_of_it(bench: Bench) -> 
     assert {dcmread(p).StudyInstanceUID for p in bench.accepted()} == {KEY.uid("1.2.7")}
 
 
+def test_an_equal_object_of_a_later_run_is_a_duplicate_until_the_first_is_gone(
+    bench: Bench,
+) -> None:
+    first = bench.add("a")
+    assert bench.run().accepted == 1
+    (bench.folder / "copy").write_bytes(first.read_bytes())
+    again = bench.run()
+    assert (again.accepted, again.duplicates, again.resumed) == (1, 1, 1)  # the first was resumed
+    bench.accepted()[0].unlink()
+    (bench.folder / "other").write_bytes(first.read_bytes())
+    bench.run()
+    assert len(bench.accepted()) == 1
+
+
 def test_a_study_accepted_for_another_patient_is_a_conflict(bench: Bench) -> None:
     first = bench.add("a", PatientID="A1")
     assert bench.run(files=[first]).accepted == 1

@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib.util
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from pleura.anonymizer.prose import clean_prose, load_vocabulary
+from pleura.anonymizer.prose import clean_prose, load_names, load_vocabulary
 from pleura.anonymizer.rules import load_rules
 from pleura.anonymizer.text import Seeds, encode_text
 
@@ -89,13 +90,13 @@ def test_the_vocabulary_holds_terms_and_no_common_names() -> None:
     assert not {"smith", "schmidt", "garcia", "wang", "maria"} & load_vocabulary()
 
 
-def test_the_vocabulary_is_what_the_tool_builds() -> None:
+def build_vocab() -> ModuleType:
     path = Path(__file__).parents[3] / "tools" / "build_vocab.py"
     spec = importlib.util.spec_from_file_location("build_vocab", path)
     assert spec is not None and spec.loader is not None
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
-    assert set(tool.collect()) == load_vocabulary()
+    return tool
 
 
 def test_a_badly_read_seed_is_near() -> None:
@@ -139,18 +140,15 @@ def test_a_name_that_looks_like_an_inflected_word_goes(name: str) -> None:
     assert clean_prose(f"lung {name}", Seeds(), strict=True, terms=TERMS).text == "lung"
 
 
-def test_the_word_lists_are_what_the_tool_builds() -> None:
-    import importlib.util
-    from importlib.resources import files
-    from pathlib import Path
+def test_the_word_lists_hold_what_the_tool_collects_and_no_name_is_a_word() -> None:
+    tool = build_vocab()
+    listed = Path(tool.__file__).with_name("vocab_names.txt").read_text("utf-8").split()
+    assert set(tool.collect()) <= load_vocabulary()
+    assert set(listed) <= load_names()
+    assert not load_names() & load_vocabulary()
 
-    path = Path(__file__).parents[3] / "tools" / "build_vocab.py"
-    spec = importlib.util.spec_from_file_location("build_vocab", path)
-    assert spec is not None and spec.loader is not None
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    tables = files("pleura.anonymizer") / "tables"
-    assert tool.collect() == (tables / "vocab.txt").read_text("utf-8").split()
-    assert (path.parent / "vocab_names.txt").read_text("utf-8") == (tables / "names.txt").read_text(
-        "utf-8"
-    )
+
+def test_a_word_that_is_also_a_proper_name_is_no_vocabulary(tmp_path: Path) -> None:
+    listed = tmp_path / "words"
+    listed.write_text("Baker\nbaker\nbakery\nbaker's\nNASA\nKraków\n", encoding="utf-8")
+    assert build_vocab().common_words(listed) == ({"bakery"}, {"baker", "krakow"})
