@@ -30,6 +30,7 @@ bench: install  ## round times beside plain Flower, one run, ratios printed
 
 bench-deid: install  ## de-identifiers on planted files, leaks and losses (needs the research images)
 	@$(BIN)/python -m tests.benchmarks.deid
+	@$(BIN)/python -m tests.benchmarks.deid.speed
 
 studies: install  ## LIDC and chest radiographs through real processes (needs the research images)
 	@$(BIN)/python -m tests.benchmarks.studies lidc

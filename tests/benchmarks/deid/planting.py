@@ -148,7 +148,7 @@ class Planter:
         return self._uids[uid]
 
     def _fill(self, ds: Dataset, person: Person) -> list[Record]:
-        self.tokens.forget_days()
+        self.tokens.next_file()
         records = [*self._prose(ds, person), *self._private(ds, "top", ())]
         taken = {record.tag for record in records if not record.path} | _TOP_OWN | _CARRIERS
         records += self._identity(ds, person)

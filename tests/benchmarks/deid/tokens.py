@@ -31,6 +31,7 @@ class Tokens:
     _random: random.Random = field(init=False)
     _given: set[str] = field(default_factory=set)
     _days: set[date] = field(default_factory=set)
+    _files: int = 0
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
@@ -84,9 +85,15 @@ class Tokens:
                 self._days.add(found)
                 return found
 
-    def forget_days(self) -> None:
+    def next_file(self) -> None:
         """Allow days to be given out again: they need to differ within one file only."""
         self._days.clear()
+        self._files += 1
+
+    @property
+    def is_sloppy(self) -> bool:
+        """Whether this file spells dates unlawfully: one in six, for some tools stop there."""
+        return self._files % 6 == 0
 
     def time(self) -> str:
         """Return a time of day to the microsecond, as TM."""

@@ -62,12 +62,12 @@ def _same(text: str, *words: str) -> Filled:
 
 def _moment(vr: str, number: int, tokens: Tokens) -> str:
     day, clock = tokens.day(), tokens.time()
+    odd = number % 10 if tokens.is_sloppy else 9
     if vr == "DA":
-        if number % 10 == 0:
-            return f"{day:%Y.%m.%d}"
-        return f"{day.year}-{day.month}-{day.day}" if number % 10 == 1 else f"{day:%Y%m%d}"
+        unlawful = f"{day.year}-{day.month}-{day.day}" if odd == 1 else f"{day:%Y%m%d}"
+        return f"{day:%Y.%m.%d}" if odd == 0 else unlawful
     if vr == "TM":
-        return f"{clock[:2]}:{clock[2:4]}:{clock[4:6]}" if number % 10 == 0 else clock
+        return f"{clock[:2]}:{clock[2:4]}:{clock[4:6]}" if odd == 0 else clock
     forms = (f"{day:%Y%m%d}{clock}", f"{day:%Y%m%d}{clock[:6]}+0100", f"{day:%Y%m%d}{clock[:6]}")
     return forms[number % 3]
 
