@@ -182,38 +182,7 @@ class Seeds:
         runs = re.findall(r"\d+", folded)
         return any(run in self.numbers for run in runs)
 
-    def near(self, text: str) -> bool:
-        """Return whether a badly read text may hold a seed.
-
-        A word within an edit distance of 25 % of a token, or four digits in a row of a number.
-        """
-        if self.found_in(text):
-            return True
-        folded = fold(text)
-        targets = {w for p in self.phrases for w in _WORD.findall(p) if len(w) >= 4} | self.tokens
-        for word in _WORD.findall(folded):
-            if any(_is_close(word, target) for target in targets):
-                return True
-        parts = {run[i : i + 4] for run in re.findall(r"\d+", folded) for i in range(len(run) - 3)}
-        return any(part in number for number in self.numbers for part in parts)
-
     def equals_number(self, text: str) -> bool:
         """Return whether a numeric value is itself an identifier of six digits or more."""
         digits = text.strip()
         return len(digits) >= 6 and digits in self.numbers
-
-
-def _is_close(word: str, target: str) -> bool:
-    """Return whether the edit distance is at most a quarter of the target's length."""
-    limit = len(target) // 4
-    if abs(len(word) - len(target)) > limit:
-        return False
-    if not limit:
-        return word == target
-    row = list(range(len(target) + 1))
-    for i, letter in enumerate(word, 1):
-        previous, row[0] = row[0], i
-        for j, other in enumerate(target, 1):
-            cost = previous + (letter != other)
-            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, cost)
-    return row[-1] <= limit

@@ -99,15 +99,6 @@ def build_vocab() -> ModuleType:
     return tool
 
 
-def test_a_badly_read_seed_is_near() -> None:
-    assert seeds().near("Quibb1eworth")
-    assert seeds().near("QUIBBLEWQRTH")
-    assert not seeds().near("PORTABLE")
-    made = Seeds()
-    made.add_identifier("998877")
-    assert made.near("x 9988") and not made.near("x 998")
-
-
 @pytest.mark.parametrize(
     ("text", "sets"),
     [
