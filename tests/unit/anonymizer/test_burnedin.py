@@ -61,14 +61,14 @@ class BrightFinder:
     def __init__(self, text: str = "QUILL", *, is_blind: bool = False) -> None:
         self.text, self.calls, self.is_blind = text, 0, is_blind
 
-    def find(self, grey: Grey) -> list[Found]:
+    def find(self, grey: Grey, place: Box) -> list[Found]:
         self.calls += 1
-        rows, columns = np.nonzero(grey > 250)
+        rows, columns = np.nonzero(grey[place.slices()] > 250)
         if rows.size == 0 and not self.is_blind:
             return []
         box = AT if rows.size == 0 else Box(
             int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
-        )  # fmt: skip
+        ).moved(place.x0, place.y0)  # fmt: skip
         return [Found(box, self.text, 0.99)]
 
 
@@ -202,6 +202,23 @@ def test_a_line_is_blacked_out_with_a_margin_and_read_again() -> None:
     assert (after[gone] == frame.min()).all()
     assert around(reading.redact[0]).area < 3 * AT.area
     assert frame[AT.y0, AT.x0] == 4000  # the source stays
+
+
+class CutFinder(BrightFinder):
+    """Reads a name at AT, and a marker beside it whose half reads as something else."""
+
+    MARKER = Box(AT.x1 + 40, AT.y0, AT.x1 + 100, AT.y1)
+
+    def find(self, grey: Grey, place: Box) -> list[Found]:
+        seen = self.MARKER.shared(place)
+        text = "ERECT" if seen == self.MARKER.area else "ERE"
+        return super().find(grey, place) + ([Found(self.MARKER, text, 0.99)] if seen else [])
+
+
+def test_a_marker_beside_a_name_is_not_read_in_half() -> None:
+    reading = read(lettered(), finder=CutFinder())
+    assert (reading.boxes, reading.markers) == (1, 1)
+    assert all(CutFinder.MARKER.shared(box) == 0 for box in reading.redact[0])
 
 
 def test_a_sample_with_text_makes_every_frame_be_read() -> None:

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from pleura.anonymizer.burnedin.boxes import Box
+from pleura.anonymizer.burnedin.boxes import Box, around
 from pleura.anonymizer.burnedin.decide import judge
 from pleura.anonymizer.burnedin.finder import TextFinder
 from pleura.anonymizer.burnedin.policy import ReadingPlan
@@ -27,6 +27,7 @@ MAX_BOX_SHARE: Final = 0.05
 MAX_ROUNDS: Final = 3
 _PAD_SHARE: Final = 0.2
 _CONTEXT_PX: Final = 48
+_MARGIN_PX: Final = 8
 _READ_WHOLE_SHARE: Final = 0.6
 
 
@@ -130,24 +131,28 @@ def _read(
         for box in padded:
             work[box.slices()] = 0
         if number or not blank:
-            places = _surroundings(padded, area, work.shape)
+            places = _surroundings(padded, markers, area, work.shape)
     if _look(work, places, seeds, finder)[0]:
         raise TextResidual(counts={"boxes": len(gone)})
     return _Seen(view, tuple(gone), tuple(markers))
 
 
-def _surroundings(boxes: Sequence[Box], area: Box, shape: tuple[int, ...]) -> list[Box]:
-    """Return the areas round some boxes, joined where they meet: nothing else has changed."""
+def _surroundings(
+    boxes: Sequence[Box], markers: Sequence[Box], area: Box, shape: tuple[int, ...]
+) -> list[Box]:
+    """Return the areas round some boxes, joined where they meet: nothing else has changed.
+
+    A marker is in an area as a whole: half of it would read as something else.
+    """
     joined: list[Box] = []
     for box in boxes:
         place = box.grown(_CONTEXT_PX, _CONTEXT_PX, shape)
-        while near := [other for other in joined if place.shared(other)]:
-            joined = [other for other in joined if other not in near]
-            parts = [place, *near]
-            place = Box(
-                min(p.x0 for p in parts), min(p.y0 for p in parts),
-                max(p.x1 for p in parts), max(p.y1 for p in parts),
-            )  # fmt: skip
+        whole = [m.grown(_MARGIN_PX, _MARGIN_PX, shape) for m in markers]
+        while near := [
+            other for other in (*joined, *whole) if 0 < place.shared(other) < other.area
+        ]:
+            place = around([place, *near])
+        joined = [other for other in joined if not place.shared(other)]
         joined.append(place)
     is_most = sum(place.area for place in joined) > _READ_WHOLE_SHARE * area.area
     return [area] if is_most else joined
@@ -189,13 +194,12 @@ def _look(
     gone: list[Box] = []
     markers: list[Box] = []
     for place in places:
-        for found in finder.find(work[place.slices()]):
+        for found in finder.find(work, place):
             verdict = judge(found, work.shape, seeds)
-            box = found.box.moved(place.x0, place.y0)
             if verdict == "marker":
-                markers.append(box)
+                markers.append(found.box)
             elif verdict == "redact":
-                box = along_ink(work, box)
+                box = along_ink(work, found.box)
                 gone += [box] if box.area <= MAX_BOX_SHARE * work.size else _halves(box, work.size)
     return gone, markers
 
