@@ -43,7 +43,7 @@ class AuditEntry(BaseModel, frozen=True, extra="forbid"):
     code: str
     key_id: Hex16
     input_digest: Hex64
-    receipt: Receipt | None = None
+    receipt: bytes = b""  # RFC 8785, as `Receipt.to_json` gives it
 
 
 class AuditLog:
@@ -123,11 +123,22 @@ def append(path: Path, entries: Sequence[AuditEntry], *, now: datetime) -> str:
 def _chained(entries: Sequence[AuditEntry], head: bytes, now: datetime) -> tuple[bytes, bytes]:
     text, time = [], to_rfc3339(now)
     for entry in entries:
-        line = AuditLine(prev=head.hex(), time=time, **dict(entry))
-        encoded = canonical_json(line.model_dump(mode="json"))
+        encoded = _encoded(entry, head.hex(), time)
         head = hashlib.sha256(head + encoded).digest()
         text.append(encoded + b"\n")
     return b"".join(text), head
+
+
+def _encoded(entry: AuditEntry, prev: str, time: str) -> bytes:
+    """Return the RFC 8785 bytes of a line; a receipt has them already and is set in its place."""
+    line = AuditLine(
+        prev=prev, time=time, code=entry.code, key_id=entry.key_id, input_digest=entry.input_digest
+    )
+    encoded = canonical_json(line.model_dump(mode="json"))
+    if not entry.receipt:
+        return encoded
+    before, after = encoded.split(b'"receipt":null', 1)
+    return before + b'"receipt":' + entry.receipt + after
 
 
 @contextmanager

@@ -8,43 +8,35 @@ staged and complete is used, and everything else there is swept away.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from pleura.anonymizer.audit import AuditLog
 from pleura.anonymizer.burnedin.policy import Mode
-from pleura.anonymizer.engine import Deidentified, deidentify_file
+from pleura.anonymizer.engine import Deidentified
 from pleura.anonymizer.errors import (
     DuplicateDiffers,
     InternalFault,
-    NotDicom,
     OcrUnavailable,
     OutputNotSeparate,
     PatientConflict,
-    Quarantined,
 )
 from pleura.anonymizer.journal import Journal, Row
-from pleura.anonymizer.marking import VERSION
-from pleura.anonymizer.members import count_members, extracted, is_archive
 from pleura.anonymizer.profile import Profile
 from pleura.anonymizer.pseudonyms import Pseudonyms
 from pleura.anonymizer.receipt import Receipt
-from pleura.anonymizer.rules import load_rules
-from pleura.anonymizer.settling import READY, Settler, has_bytes
+from pleura.anonymizer.settling import Settler, has_bytes
+from pleura.anonymizer.staging import DeidJob, staging_for, sweep
 from pleura.anonymizer.workers import Outcome, Task, WorkerPool
 from pleura.common import events
-from pleura.common.canonical import canonical_json
 from pleura.common.clock import Clock, SystemClock
 from pleura.common.files import atomic_writer, raise_if_disk_full
 
-STAGING: Final = ".staging"
 FILE_LIMIT_S: Final = 3600.0
 # Refusals that other files, or this installation, decide: tried again on every run.
 _TRIED_AGAIN: Final = frozenset(
@@ -81,60 +73,6 @@ class BatchSummary:
     def is_clean(self) -> bool:
         """Whether nothing was quarantined."""
         return not self.quarantined
-
-
-@dataclass(frozen=True, slots=True)
-class DeidJob:
-    """What a worker needs to de-identify any file of the batch."""
-
-    profile: Profile
-    key: Pseudonyms
-    staging: Path
-    allow_unread_text: bool = False
-    tombstones: frozenset[str] = frozenset()
-    follow_archives: bool = False
-    ocr: Mode = "policy"
-
-    def run(self, task: Task, slot: int) -> Outcome:
-        """De-identify one file into the staging folder."""
-        try:
-            if task.member is not None:
-                with extracted(task.path, task.member, self.staging) as path:
-                    return self._staged(task, path, slot)
-            if self.follow_archives and is_archive(task.path):
-                count = count_members(task.path)
-                return Outcome(task, members=count) if count else Outcome(task, code=NotDicom.code)
-            return self._staged(task, task.path, slot)
-        except Quarantined as exc:
-            return Outcome(task, code=exc.code, counts=exc.counts)
-
-    def _staged(self, task: Task, path: Path, slot: int) -> Outcome:
-        try:
-            result = self._deidentify(path, self.staging / f"w{slot}")
-        except DuplicateDiffers:  # of one before it in this worker; the batch judges both
-            result = self._deidentify(path, self.staging / f"s{task.seq}")
-        record = {
-            f.name: getattr(result, f.name)
-            for f in fields(result)
-            if f.name not in ("path", "receipt")
-        }
-        staged = result.path.relative_to(self.staging)
-        receipt = result.receipt.to_json()
-        return Outcome(task, staged=staged, record=json.dumps(record), receipt=receipt)
-
-    def _deidentify(self, path: Path, folder: Path) -> Deidentified:
-        return deidentify_file(
-            path, folder, profile=self.profile, key=self.key, tombstones=self.tombstones,
-            ocr=self.ocr, allow_unread_text=self.allow_unread_text, fsync=False,
-        )  # fmt: skip
-
-    @property
-    def settings(self) -> str:
-        """SHA-256 (hex) of all that decides about the bytes of an output."""
-        parts = [VERSION, self.profile.digest, load_rules().digest, self.key.key_id, self.key.kind]
-        parts += [str(self.key.version), str(self.allow_unread_text), self.ocr]
-        parts += sorted(self.tombstones)
-        return hashlib.sha256(canonical_json(parts)).hexdigest()
 
 
 def run_batch(
@@ -181,7 +119,7 @@ def run_batch(
     _check_separate(out, quarantine)
     log = AuditLog(audit or out.with_name(out.name + ".audit.jsonl"))
     out.mkdir(parents=True, exist_ok=True, mode=0o700)
-    staging = _staging_for(out, journal)
+    staging = staging_for(out, journal)
     job = DeidJob(profile, key, staging, allow_unread_text, tombstones, follow_archives, ocr)
     book = Journal(journal or out.with_name(out.name + ".journal.db"), job.settings)
     try:
@@ -226,11 +164,11 @@ class _Batch:
 
     def process(self, jobs: int) -> None:
         """Bring every file to a row of the journal."""
-        self._sweep()
+        sweep(self._job.staging, self._journal.knows_staged)
         self._job.staging.mkdir(exist_ok=True, mode=0o700)
         if jobs <= 1:
             for task in self._pending():
-                self._take(self._job.run(task, 0))
+                self._take(task, self._job.run(task))
         else:
             self._process_with(jobs)
         self._journal.flush()
@@ -249,13 +187,13 @@ class _Batch:
             is_open = True
             while is_open or not pool.is_idle:
                 while is_open and pool.room:
-                    task = next(pending, None)
-                    if task is None:
+                    upcoming = next(pending, None)
+                    if upcoming is None:
                         is_open = False
                     else:
-                        pool.submit(task)
-                for outcome in pool.outcomes():
-                    self._take(outcome)
+                        pool.submit(upcoming)
+                for task, outcome in pool.outcomes():
+                    self._take(task, outcome)
                     if outcome.members is not None and not is_open:
                         pending, is_open = self._pending(from_seq=self._resume_at), True
 
@@ -264,7 +202,7 @@ class _Batch:
         seq = from_seq
         while seq < len(self._sources):
             task = self.task_of(seq)
-            task = Task(seq, task.path, task.member, task.name, self._stamp(task.path))
+            task = replace(task, stamp=self._stamp(task.path))
             seq += 1
             self._resume_at = seq
             row = self._journal.find(task.name)
@@ -294,43 +232,24 @@ class _Batch:
             return path.exists() and path.stat().st_size == row.size_bytes
         return row.code not in _TRIED_AGAIN
 
-    def _take(self, outcome: Outcome) -> None:
-        task = outcome.task
+    def _take(self, task: Task, outcome: Outcome) -> None:
         if outcome.members is not None:
             self._archives += 1
             self._sources += [(task.path, member) for member in range(outcome.members)]
             if self._on_total is not None:
                 self._on_total(len(self._sources) - self._archives)
             return
-        self._journal.put(self._row(task, outcome))
-        self._step()
-
-    def _row(self, task: Task, outcome: Outcome) -> Row:
-        base = (task.name, task.stamp, self._journal.settings, self._journal.run, task.seq)
-        if outcome.staged is None:
-            return Row(*base, "refused", code=outcome.code, counts=json.dumps(outcome.counts))
-        record = json.loads(outcome.record)
-        return Row(
-            *base, "staged", code="ACCEPTED", patient=record["patient"], study=record["study_uid"],
-            sop=record["sop_uid"], sha256=record["sha256"], size_bytes=record["size_bytes"],
-            input_digest=json.loads(outcome.receipt)["input_digest"], staged=str(outcome.staged),
-            record=outcome.record, receipt=outcome.receipt,
+        row = outcome.staged or Row(
+            task.name, task.stamp, seq=task.seq, code=outcome.code,
+            counts=json.dumps(outcome.counts),
         )  # fmt: skip
+        self._journal.put(row)
+        self._step()
 
     def _step(self) -> None:
         self._done += 1
         if self._on_progress is not None:
             self._on_progress(self._done)
-
-    def _sweep(self) -> None:
-        """Delete what a killed batch left in staging without a complete row."""
-        staging = self._job.staging
-        shutil.rmtree(staging / READY, ignore_errors=True)
-        for folder, _, names in os.walk(staging):
-            for name in names:
-                path = Path(folder, name)
-                if not self._journal.knows_staged(str(path.relative_to(staging))):
-                    path.unlink()
 
     def name_lines(self) -> Iterator[bytes]:
         """Yield a JSON line of source, member and place for each accepted input."""
@@ -338,17 +257,6 @@ class _Batch:
             path, member = self._sources[seq]
             line = {"in": str(path), "member": member, "out": placed}
             yield json.dumps(line, ensure_ascii=False).encode("utf-8", "surrogateescape") + b"\n"
-
-
-def _staging_for(out: Path, journal: Path | None) -> Path:
-    """Return where unfinished files lie: beside the output, so that nobody reads them there.
-
-    An output that is a volume of its own holds them itself, or studies could not be renamed.
-    """
-    if journal is not None:
-        return journal.with_name(STAGING)
-    is_volume = out.stat().st_dev != out.resolve().parent.stat().st_dev
-    return out / STAGING if is_volume else out.with_name(out.name + STAGING)
 
 
 def _check_separate(out: Path, quarantine: Path) -> None:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from pleura.anonymizer.errors import BatchRunning
 from pleura.common.database import open_database, transaction
@@ -39,31 +38,24 @@ CREATE TABLE files (
     placed TEXT NOT NULL,
     record TEXT NOT NULL,
     receipt BLOB NOT NULL
-) STRICT, WITHOUT ROWID;
+) STRICT;
 CREATE INDEX by_study ON files (study, patient);
 CREATE INDEX by_sop ON files (sop);
-CREATE INDEX by_staged ON files (staged);
 CREATE INDEX by_run ON files (run, state);
 CREATE TABLE audit (only INTEGER PRIMARY KEY CHECK (only = 1), size_bytes INTEGER NOT NULL) STRICT;
 CREATE TABLE runs (run INTEGER PRIMARY KEY, settings TEXT NOT NULL) STRICT;
 """
-_COLUMNS: Final = (
-    "name, stamp, settings, run, seq, state, code, counts, patient, study, sop,"
-    " input_digest, sha256, size_bytes, staged, placed, record, receipt"
-)
-_MARKS: Final = ",".join("?" * len(_COLUMNS.split(",")))
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One input's state. `staged` is relative to the staging folder, `placed` to the output."""
 
     name: str
     stamp: str
-    settings: str
-    run: int
-    seq: int
-    state: str
+    settings: str = ""
+    run: int = 0
+    seq: int = 0
+    state: str = "refused"
     code: str = ""
     counts: str = "{}"
     patient: str = ""
@@ -81,6 +73,10 @@ class Row:
     def numbers(self) -> Mapping[str, int]:
         """The counts of a refusal."""
         return {str(k): int(v) for k, v in json.loads(self.counts).items()}
+
+
+_COLUMNS: Final = ", ".join(Row._fields)
+_MARKS: Final = ",".join("?" * len(Row._fields))
 
 
 class Journal:
@@ -123,19 +119,21 @@ class Journal:
     # --- while files are processed ------------------------------------------------
 
     def find(self, name: str) -> Row | None:
-        """Return the row of an input."""
+        """Return the row that an earlier run left of an input."""
+        if self.run == 1:
+            return None
         for row in self._rows("WHERE name = ?", name):
             return row
         return None
 
     def knows_staged(self, staged: str) -> bool:
         """Return whether a complete row names this staged file."""
-        query = "SELECT count(*) FROM files WHERE staged = ? AND state = 'staged'"
-        return self._number(query, staged) > 0
+        query = "SELECT count(*) FROM files WHERE sop = ? AND staged = ? AND state = 'staged'"
+        return self._number(query, Path(staged).stem, staged) > 0
 
     def put(self, row: Row) -> None:
-        """Record a row soon: rows are written 64 at a time."""
-        self._buffer.append(row)
+        """Record a row of this run soon: rows are written 64 at a time."""
+        self._buffer.append(row._replace(settings=self.settings, run=self.run))
         if len(self._buffer) >= 64:
             self.flush()
 
@@ -156,10 +154,17 @@ class Journal:
 
     # --- while studies are settled ------------------------------------------------
 
-    def settle(self, rows: list[Row], audit_bytes: int) -> None:
+    def settle(self, rows: Sequence[Row], audit_bytes: int) -> None:
         """Make the final state of some rows, and the length of the audit, one change."""
+        change = (
+            "UPDATE files SET state = ?, code = ?, counts = ?, input_digest = ?, placed = ?,"
+            " staged = '', receipt = x'' WHERE name = ?"
+        )
         with transaction(self._db):
-            self._write(rows)
+            self._db.executemany(
+                change,
+                [(r.state, r.code, r.counts, r.input_digest, r.placed, r.name) for r in rows],
+            )
             self._db.execute("INSERT OR REPLACE INTO audit VALUES (1, ?)", (audit_bytes,))
 
     def audit_bytes(self) -> int:
@@ -184,20 +189,24 @@ class Journal:
         )
         return {str(row[0]) for row in self._db.execute(query, (study, self.run))}
 
-    def is_disputed(self, row: Row) -> bool:
-        """Return whether another input of the row's SOP instance has other bytes."""
+    def disputed(self, study: str) -> set[str]:
+        """Return the waiting rows of a study whose SOP instance has other bytes elsewhere."""
         query = (
-            "SELECT count(*) FROM files WHERE sop = ? AND"
-            " ((state = 'staged' AND run = ? AND input_digest <> ?)"
-            " OR (state = 'accepted' AND sha256 <> ? AND name <> ?))"
+            "SELECT DISTINCT a.name FROM files a JOIN files b ON a.sop = b.sop"
+            " WHERE a.study = ? AND a.run = ? AND a.state = 'staged' AND"
+            " ((b.state = 'staged' AND b.run = a.run AND b.input_digest <> a.input_digest)"
+            " OR (b.state = 'accepted' AND b.sha256 <> a.sha256 AND b.name <> a.name))"
         )
-        values = (row.sop, self.run, row.input_digest, row.sha256, row.name)
-        return self._number(query, *values) > 0
+        return {str(row[0]) for row in self._db.execute(query, (study, self.run))}
 
-    def has_equal(self, row: Row) -> bool:
-        """Return whether another input with the row's SOP instance was accepted before."""
-        query = "SELECT count(*) FROM files WHERE sop = ? AND state = 'accepted' AND name <> ?"
-        return self._number(query, row.sop, row.name) > 0
+    def repeated(self, study: str) -> set[str]:
+        """Return the waiting rows of a study whose SOP instance another input brought before."""
+        query = (
+            "SELECT DISTINCT a.name FROM files a JOIN files b ON a.sop = b.sop"
+            " WHERE a.study = ? AND a.run = ? AND a.state = 'staged'"
+            " AND b.state = 'accepted' AND b.name <> a.name"
+        )
+        return {str(row[0]) for row in self._db.execute(query, (study, self.run))}
 
     def refused(self, count: int) -> list[Row]:
         """Return some refused rows of this run that wait for quarantine."""
@@ -223,12 +232,5 @@ class Journal:
         for row in self._db.execute(f"SELECT {_COLUMNS} FROM files {where}", values):
             yield Row(*row)
 
-    def _write(self, rows: list[Row]) -> None:
-        self._db.executemany(
-            f"INSERT OR REPLACE INTO files ({_COLUMNS}) VALUES ({_MARKS})",
-            [_values(row) for row in rows],
-        )
-
-
-def _values(row: Row) -> tuple[object, ...]:
-    return tuple(getattr(row, column.strip()) for column in _COLUMNS.split(","))
+    def _write(self, rows: Sequence[Row]) -> None:
+        self._db.executemany(f"INSERT OR REPLACE INTO files ({_COLUMNS}) VALUES ({_MARKS})", rows)

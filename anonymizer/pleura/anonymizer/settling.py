@@ -10,12 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -26,13 +24,12 @@ from pleura.anonymizer.members import extracted
 from pleura.anonymizer.profile import Profile
 from pleura.anonymizer.pseudonyms import Pseudonyms
 from pleura.anonymizer.quarantine import quarantine_file
-from pleura.anonymizer.receipt import Receipt
+from pleura.anonymizer.staging import READY, TREE
 from pleura.anonymizer.workers import Task
 from pleura.common import events
 from pleura.common.clock import Clock
 from pleura.common.files import fsync_file, fsync_folder
 
-READY: Final = "ready"
 _REFUSED_AT_ONCE: Final = 200
 _SYNCERS: Final = 8
 
@@ -77,50 +74,68 @@ class Settler:
         patients = self._journal.patients_of(study) | self._accepted.get(study, set())
         if len(patients) > 1:
             count = json.dumps({"patients": len(patients)})
-            lost = [replace(r, code=PatientConflict.code, counts=count) for r in rows]
+            lost = [r._replace(code=PatientConflict.code, counts=count) for r in rows]
             return self._turn_away(lost)
+        disputed = self._journal.disputed(study)
         good: list[Row] = []
         differing: list[Row] = []
         for row in rows:
             placed = self._place(row)
-            if self._journal.is_disputed(row) or self._differs(row, placed):
-                differing.append(replace(row, code=DuplicateDiffers.code))
+            if row.name in disputed or self._differs(row, placed):
+                differing.append(row._replace(code=DuplicateDiffers.code))
             else:
-                good.append(replace(row, placed=str(placed)))
-        final = self._accept(good) if good else []
+                good.append(row._replace(placed=placed))
+        final = self._accept(study, good) if good else []
         return [*final, *self._turn_away(differing)]
 
-    def _place(self, row: Row) -> Path:
+    def _place(self, row: Row) -> str:
         if self._mirror is not None:
-            return self._mirror(self._task_of(row.seq))
-        record = json.loads(row.record)
-        return Path(row.patient, row.study, record["series_uid"], f"{row.sop}.dcm")
+            return str(self._mirror(self._task_of(row.seq)))
+        return row.staged.partition("/")[2]
 
-    def _differs(self, row: Row, placed: Path) -> bool:
+    def _differs(self, row: Row, placed: str) -> bool:
         path = self._out / placed
         return path.exists() and not has_bytes(path, row.sha256, row.size_bytes)
 
-    def _accept(self, rows: Sequence[Row]) -> list[Row]:
+    def _accept(self, study: str, rows: Sequence[Row]) -> list[Row]:
+        if self._is_whole(rows):
+            move_in(self._staging / TREE / rows[0].patient / study, self._out / rows[0].patient)
+            final = [row._replace(state="accepted") for row in rows]
+        else:
+            final = self._accept_singly(study, rows)
+        self._accepted.setdefault(study, set()).add(rows[0].patient)
+        return self._conclude(final)
+
+    def _is_whole(self, rows: Sequence[Row]) -> bool:
+        """Return whether rows are all of a study's folder, which has no place in `out` yet."""
+        folder = Path(rows[0].staged).parents[1]
+        if folder.parts[0] != TREE or (self._out / Path(*folder.parts[1:])).exists():
+            return False
+        there = {
+            f"{series[len(str(self._staging)) + 1 :]}/{name}"
+            for series, _, names in os.walk(self._staging / folder)
+            for name in names
+        }
+        is_planned = all(row.staged == f"{TREE}/{row.placed}" for row in rows)
+        return is_planned and len(rows) == len(there) and there == {row.staged for row in rows}
+
+    def _accept_singly(self, study: str, rows: Sequence[Row]) -> list[Row]:
         ready = self._staging / READY
+        repeated = self._journal.repeated(study)
         final: list[Row] = []
         seen: set[str] = set()
         for row in rows:
             is_there = (self._out / row.placed).exists()
-            is_duplicate = row.sop in seen or (is_there and self._journal.has_equal(row))
+            is_duplicate = row.sop in seen or (is_there and row.name in repeated)
             seen.add(row.sop)
             if not is_duplicate and not is_there:
-                self._make_ready(row, ready / row.placed)
-            final.append(replace(row, state="duplicate" if is_duplicate else "accepted"))
-        if ready.exists():
-            move_in(ready, self._out)
-        self._accepted.setdefault(rows[0].study, set()).add(rows[0].patient)
-        return self._conclude(final)
-
-    def _make_ready(self, row: Row, place: Path) -> None:
-        if place.exists():
-            return
-        place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        (self._staging / row.staged).replace(place)
+                place = ready / row.placed
+                place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                (self._staging / row.staged).replace(place)
+            final.append(row._replace(state="duplicate" if is_duplicate else "accepted"))
+        for top in sorted(ready.iterdir()) if ready.exists() else ():
+            move_in(top, self._out)
+        return final
 
     # --- refusals --------------------------------------------------------------------
 
@@ -128,13 +143,13 @@ class Settler:
         for row in rows:
             if row.staged:
                 (self._staging / row.staged).unlink(missing_ok=True)
-        return self._reject([replace(r, staged="", receipt=b"") for r in rows]) if rows else []
+        return self._reject([r._replace(staged="", receipt=b"") for r in rows]) if rows else []
 
     def _reject(self, rows: Sequence[Row]) -> list[Row]:
         final = []
         for row in rows:
             digest = self._put_aside(self._task_of(row.seq), row)
-            final.append(replace(row, state="quarantined", input_digest=digest))
+            final.append(row._replace(state="quarantined", input_digest=digest))
         return self._conclude(final)
 
     def _put_aside(self, task: Task, row: Row) -> str:
@@ -150,9 +165,7 @@ class Settler:
     def _conclude(self, rows: Sequence[Row]) -> list[Row]:
         entries = [entry for row in rows if (entry := self._entry(row)) is not None]
         self._audit.append(entries, now=self._clock.now())
-        self._journal.settle(
-            [replace(row, staged="", receipt=b"") for row in rows], self._audit.size_bytes
-        )
+        self._journal.settle(rows, self._audit.size_bytes)
         for row in rows:
             if row.state == "accepted":
                 events.emit(
@@ -162,14 +175,13 @@ class Settler:
         return list(rows)
 
     def _entry(self, row: Row) -> AuditEntry | None:
-        receipt = Receipt.model_validate_json(row.receipt) if row.receipt else None
-        code = receipt.code if receipt else row.code
-        if self._written[row.input_digest, code] > 0:
-            self._written[row.input_digest, code] -= 1
+        if self._written[row.input_digest, row.code] > 0:
+            self._written[row.input_digest, row.code] -= 1
             return None
         return AuditEntry(
-            code=code, key_id=self._key.key_id, input_digest=row.input_digest, receipt=receipt
-        )
+            code=row.code, key_id=self._key.key_id, input_digest=row.input_digest,
+            receipt=row.receipt,
+        )  # fmt: skip
 
 
 @contextmanager
@@ -202,28 +214,30 @@ def has_bytes(path: Path, sha256: str, size_bytes: int) -> bool:
         return False
 
 
-def move_in(ready: Path, out: Path) -> None:
-    """Move a durable copy of everything below `ready` into `out`, a new folder with one rename."""
-    files = [path for path in ready.rglob("*") if path.is_file()]
+def move_in(tree: Path, folder: Path) -> None:
+    """Move a file or a tree into `folder`, durable before it is there and by one rename if new.
+
+    Raises:
+        DiskFull: no room for what was written.
+    """
+    folders, files = [], [] if tree.is_dir() else [tree]
+    for name, _, names in os.walk(tree):
+        folders.append(Path(name))
+        files += [Path(name, file) for file in names]
     with ThreadPoolExecutor(_SYNCERS) as pool:
         list(pool.map(fsync_file, files))
-    for folder in {path.parent for path in files}:
-        fsync_folder(folder)
-    for top in sorted(ready.iterdir()):
-        if not top.is_dir():
-            _move(top, out / top.name)
-            continue
-        for study in sorted(top.iterdir()):
-            _move(study, out / top.name / study.name)
-    shutil.rmtree(ready)
-    fsync_folder(out)
+    for inner in folders:
+        fsync_folder(inner)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _move(tree, folder / tree.name)
+    fsync_folder(folder.parent)
 
 
 def _move(path: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if path.is_dir() and target.exists():
         for child in sorted(path.iterdir()):
             _move(child, target / child.name)
+        path.rmdir()
         return
     path.replace(target)
     fsync_folder(target.parent)

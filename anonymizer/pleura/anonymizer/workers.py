@@ -6,6 +6,7 @@ tried once more in a new worker and is then given up. Results come back in any o
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -17,12 +18,14 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from pleura.anonymizer.errors import InternalFault, LimitExceeded
+from pleura.anonymizer.journal import Row
 from pleura.common import events
 from pleura.common.supervision import die_with_parent
 
-DEPTH: Final = 4  # files given to a worker ahead, so that it never waits for the parent
+DEPTH: Final = 8  # files given to a worker ahead, so that it never waits for the parent
 _TRIES: Final = 2
 _TICK_S: Final = 0.5
+_GATHER_S: Final = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,26 +41,23 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a task: staged with its `record` and `receipt` (JSON), or a `code`.
+    """What became of a task: `staged`, a row of the journal, or a `code`.
 
     `members` counts the files of an archive, which are tasks of their own; an archive has
-    neither record nor code.
+    neither row nor code.
     """
 
-    task: Task
     code: str = ""
     counts: dict[str, int] = field(default_factory=dict)
-    staged: Path | None = None
-    record: str = ""
-    receipt: bytes = b""
+    staged: Row | None = None
     members: int | None = None
 
 
 class Job(Protocol):
     """Work that can be sent to another process; its parts are pickled by multiprocessing."""
 
-    def run(self, task: Task, slot: int) -> Outcome:
-        """Do one task; `slot` is the worker's number, two at once never share one."""
+    def run(self, task: Task) -> Outcome:
+        """Do one task."""
         ...
 
 
@@ -65,7 +65,6 @@ class Job(Protocol):
 class _Worker:
     process: SpawnProcess
     pipe: Connection
-    slot: int
     tasks: deque[Task] = field(default_factory=deque)
     since: float = 0.0
 
@@ -78,7 +77,7 @@ class WorkerPool:
         self._job, self._limit_s = job, limit_s
         self._queue: deque[Task] = deque()
         self._tries: dict[int, int] = {}
-        self._workers = [self._start(slot) for slot in range(count)]
+        self._workers = [self._start() for _ in range(count)]
 
     def __enter__(self) -> WorkerPool:
         return self
@@ -106,13 +105,15 @@ class WorkerPool:
         """Hand in a task."""
         self._queue.append(task)
 
-    def outcomes(self) -> Iterator[Outcome]:
+    def outcomes(self) -> Iterator[tuple[Task, Outcome]]:
         """Wait for some outcomes, at most half a second, and yield them.
 
         Raises:
             PleuraError: what stopped a worker, a full disk for instance.
         """
         self._hand_out()
+        if all(len(worker.tasks) > DEPTH // 2 for worker in self._workers):
+            time.sleep(_GATHER_S)  # a wake-up for each file would take the time of the workers
         ready = connection.wait([w.pipe for w in self._workers], timeout=_TICK_S)
         for index, worker in enumerate(self._workers):
             if worker.pipe in ready:
@@ -120,13 +121,13 @@ class WorkerPool:
             elif worker.tasks and time.monotonic() - worker.since > self._limit_s:
                 yield from self._replace(index, worker, code=LimitExceeded.code)
 
-    def _start(self, slot: int) -> _Worker:
+    def _start(self) -> _Worker:
         context = get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, self._job, slot), daemon=True)
+        process = context.Process(target=_serve, args=(theirs, self._job), daemon=True)
         process.start()
         theirs.close()
-        return _Worker(process, ours, slot)
+        return _Worker(process, ours)
 
     def _hand_out(self) -> None:
         for worker in sorted(self._workers, key=lambda w: len(w.tasks)):
@@ -140,24 +141,25 @@ class WorkerPool:
                 except OSError:
                     break  # it died; the next wait sees its pipe closed and replaces it
 
-    def _receive(self, index: int, worker: _Worker) -> Iterator[Outcome]:
+    def _receive(self, index: int, worker: _Worker) -> Iterator[tuple[Task, Outcome]]:
         try:
             while worker.pipe.poll():
                 answer = worker.pipe.recv()
                 if isinstance(answer, BaseException):
                     raise answer
-                worker.tasks.popleft()
                 worker.since = time.monotonic()
-                yield answer
+                yield worker.tasks.popleft(), answer
         except (EOFError, ConnectionError):
             yield from self._replace(index, worker)
 
-    def _replace(self, index: int, worker: _Worker, code: str = "") -> Iterator[Outcome]:
+    def _replace(
+        self, index: int, worker: _Worker, code: str = ""
+    ) -> Iterator[tuple[Task, Outcome]]:
         """End a worker, start another one, and give back what it had not begun."""
         worker.process.kill()
         worker.process.join()
         worker.pipe.close()
-        self._workers[index] = self._start(worker.slot)
+        self._workers[index] = self._start()
         if not worker.tasks:
             return
         head = worker.tasks.popleft()
@@ -169,19 +171,19 @@ class WorkerPool:
             return
         code = code or InternalFault.code
         events.emit("error.raised", process="anonymizer", code=code, error="WorkerLost")
-        yield Outcome(head, code=code)
+        yield head, Outcome(code)
 
 
-def _serve(pipe: Connection, job: Job, slot: int) -> None:
+def _serve(pipe: Connection, job: Job) -> None:
     """Answer tasks until the pipe closes; the first error that is no outcome is the last word."""
     die_with_parent()  # a killed batch leaves no worker behind
     while True:
         try:
             task = pipe.recv()
         except EOFError:
-            return
+            os._exit(0)  # nothing is held here, and an orderly exit takes a tenth of a second
         try:
-            answer: Outcome | Exception = job.run(task, slot)
+            answer: Outcome | Exception = job.run(task)
         except Exception as exc:  # noqa: BLE001  raised again in the parent
             answer = exc
         try:

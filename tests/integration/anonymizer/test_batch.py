@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,7 @@ class Bench:
         self.folder, self.out, self.quarantine = folder / "in", folder / "out", folder / "q"
         self.items: list[BatchItem] = []
         self.progress: list[int] = []
+        self.on_progress: Callable[[int], None] = self.progress.append
 
     def add(self, name: str, **changes: object) -> Path:
         changes.setdefault("SOPInstanceUID", f"1.2.3.{sum(name.encode())}")
@@ -45,7 +47,7 @@ class Bench:
             key=KEY,
             jobs=jobs,
             on_result=self.items.append,
-            on_progress=self.progress.append,
+            on_progress=self.on_progress,
         )
 
     def accepted(self) -> list[Path]:
@@ -248,7 +250,7 @@ def test_an_error_in_a_worker_stops_the_batch(
 
 def test_what_a_killed_batch_left_is_swept(bench: Bench) -> None:
     bench.add("a")
-    for name in ("w0/P/x.dcm", "w1/P/x.dcm.part", "ready/P/x.dcm"):
+    for name in ("tree/P/x.dcm", "tree/P/x.dcm.part", "ready/P/x.dcm"):
         left = bench.staging() / name
         left.parent.mkdir(parents=True, exist_ok=True)
         left.write_bytes(b"half")
@@ -256,6 +258,23 @@ def test_what_a_killed_batch_left_is_swept(bench: Bench) -> None:
     assert not bench.staging().exists()
     assert len(bench.accepted()) == 1
     assert STUDY not in str(bench.accepted())
+
+
+def test_a_file_nobody_reported_does_not_move_with_its_study(bench: Bench) -> None:
+    """As a worker leaves one that is killed between the file and its answer, twice."""
+    bench.add("a")
+    lost: list[Path] = []
+
+    def leave_a_file(_: int) -> None:
+        (staged,) = bench.staging().rglob("*.dcm")
+        lost.append(staged.with_name("2.25.1.dcm"))
+        lost[0].write_bytes(b"whole, but nobody knows it")
+
+    bench.on_progress = leave_a_file
+    assert bench.run().accepted == 1
+    assert lost
+    assert [path.name for path in bench.accepted()] != [lost[0].name]
+    assert len(bench.accepted()) == 1
 
 
 def test_two_batches_never_write_to_one_output(bench: Bench) -> None:
@@ -304,7 +323,7 @@ class _DyingJob(batch.DeidJob):
 
     __slots__ = ()
 
-    def run(self, task: Task, slot: int) -> Outcome:
+    def run(self, task: Task) -> Outcome:
         os._exit(9)
 
 
@@ -313,5 +332,5 @@ class _FullJob(batch.DeidJob):
 
     __slots__ = ()
 
-    def run(self, task: Task, slot: int) -> Outcome:
+    def run(self, task: Task) -> Outcome:
         raise DiskFull

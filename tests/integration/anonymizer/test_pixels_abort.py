@@ -19,10 +19,10 @@ class AbortingJob(batch.DeidJob):
 
     __slots__ = ()
 
-    def run(self, task: Task, slot: int) -> Outcome:
+    def run(self, task: Task) -> Outcome:
         if task.path.name == "broken":
             os.abort()
-        return super().run(task, slot)
+        return super().run(task)
 
 
 def test_an_abort_costs_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

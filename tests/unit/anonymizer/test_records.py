@@ -81,7 +81,7 @@ def test_the_audit_chain_holds_over_several_runs(tmp_path: Path) -> None:
     assert verify_audit(path) == first
     made = receipt(tmp_path)
     last = AuditEntry(
-        code=made.code, key_id=made.key_id, input_digest=made.input_digest, receipt=made
+        code=made.code, key_id=made.key_id, input_digest=made.input_digest, receipt=made.to_json()
     )
     second = append(path, [last], now=NOW)
     assert verify_audit(path) == second != first

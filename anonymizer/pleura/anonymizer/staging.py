@@ -1,0 +1,116 @@
+"""Staging: where de-identified files wait, beside the output, until their studies are judged.
+
+Every worker writes into one tree, so that a study lies together and can be moved as a whole.
+Two inputs with one SOP instance may meet there: the journal knows both, and if their bytes
+differ neither is accepted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Final
+
+from pleura.anonymizer.burnedin.policy import Mode
+from pleura.anonymizer.engine import Deidentified, deidentify_file
+from pleura.anonymizer.errors import DuplicateDiffers, NotDicom, Quarantined
+from pleura.anonymizer.journal import Row
+from pleura.anonymizer.marking import VERSION
+from pleura.anonymizer.members import count_members, extracted, is_archive
+from pleura.anonymizer.profile import Profile
+from pleura.anonymizer.pseudonyms import Pseudonyms
+from pleura.anonymizer.rules import load_rules
+from pleura.anonymizer.workers import Outcome, Task
+from pleura.common.canonical import canonical_json
+from pleura.common.files import begin_writeback
+
+STAGING: Final = ".staging"
+TREE: Final = "tree"
+READY: Final = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class DeidJob:
+    """What a worker needs to de-identify any file of the batch."""
+
+    profile: Profile
+    key: Pseudonyms
+    staging: Path
+    allow_unread_text: bool = False
+    tombstones: frozenset[str] = frozenset()
+    follow_archives: bool = False
+    ocr: Mode = "policy"
+
+    def run(self, task: Task) -> Outcome:
+        """De-identify one file into the staging folder."""
+        try:
+            if task.member is not None:
+                with extracted(task.path, task.member, self.staging) as path:
+                    return self._staged(task, path)
+            if self.follow_archives and is_archive(task.path):
+                count = count_members(task.path)
+                return Outcome(members=count) if count else Outcome(NotDicom.code)
+            return self._staged(task, task.path)
+        except Quarantined as exc:
+            return Outcome(exc.code, exc.counts)
+
+    def _staged(self, task: Task, path: Path) -> Outcome:
+        try:
+            result = self._deidentify(path, self.staging / TREE)
+        except DuplicateDiffers:  # of one before it; the batch judges both
+            result = self._deidentify(path, self.staging / f"s{task.seq}")
+        begin_writeback(result.path)
+        record = {
+            f.name: getattr(result, f.name)
+            for f in fields(result)
+            if f.name not in ("path", "receipt")
+        }
+        return Outcome(
+            staged=Row(
+                task.name, task.stamp, seq=task.seq, state="staged", code="ACCEPTED",
+                patient=result.patient, study=result.study_uid, sop=result.sop_uid,
+                input_digest=result.receipt.input_digest, sha256=result.sha256,
+                size_bytes=result.size_bytes, staged=str(result.path.relative_to(self.staging)),
+                record=json.dumps(record), receipt=result.receipt.to_json(),
+            )
+        )  # fmt: skip
+
+    def _deidentify(self, path: Path, folder: Path) -> Deidentified:
+        return deidentify_file(
+            path, folder, profile=self.profile, key=self.key, tombstones=self.tombstones,
+            ocr=self.ocr, allow_unread_text=self.allow_unread_text, fsync=False,
+        )  # fmt: skip
+
+    @property
+    def settings(self) -> str:
+        """SHA-256 (hex) of all that decides about the bytes of an output."""
+        parts = [VERSION, self.profile.digest, load_rules().digest, self.key.key_id, self.key.kind]
+        parts += [str(self.key.version), str(self.allow_unread_text), self.ocr]
+        parts += sorted(self.tombstones)
+        return hashlib.sha256(canonical_json(parts)).hexdigest()
+
+
+def staging_for(out: Path, journal: Path | None) -> Path:
+    """Return where unfinished files lie: beside the output, so that nobody reads them there.
+
+    An output that is a volume of its own holds them itself, or studies could not be renamed.
+    """
+    if journal is not None:
+        return journal.with_name(STAGING)
+    is_volume = out.stat().st_dev != out.resolve().parent.stat().st_dev
+    return out / STAGING if is_volume else out.with_name(out.name + STAGING)
+
+
+def sweep(staging: Path, is_known: Callable[[str], bool]) -> None:
+    """Delete what a killed batch left in staging, but for the files `is_known` answers for."""
+    shutil.rmtree(staging / READY, ignore_errors=True)
+    for folder, _, names in os.walk(staging):
+        for name in names:
+            path = Path(folder, name)
+            if not is_known(str(path.relative_to(staging))):
+                path.unlink()
