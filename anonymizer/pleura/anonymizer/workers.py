@@ -124,7 +124,7 @@ class WorkerPool:
     def _start(self) -> _Worker:
         context = get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, self._job), daemon=True)
+        process = context.Process(target=_work, args=(theirs, self._job), daemon=True)
         process.start()
         theirs.close()
         return _Worker(process, ours)
@@ -174,14 +174,19 @@ class WorkerPool:
         yield head, Outcome(code)
 
 
-def _serve(pipe: Connection, job: Job) -> None:
-    """Answer tasks until the pipe closes; the first error that is no outcome is the last word."""
+def _work(pipe: Connection, job: Job) -> None:
     die_with_parent()  # a killed batch leaves no worker behind
+    serve(pipe, job)
+    os._exit(0)  # nothing is held here, and an orderly exit takes a tenth of a second
+
+
+def serve(pipe: Connection, job: Job) -> None:
+    """Answer tasks until the pipe closes; the first error that is no outcome is the last word."""
     while True:
         try:
             task = pipe.recv()
-        except EOFError:
-            os._exit(0)  # nothing is held here, and an orderly exit takes a tenth of a second
+        except (EOFError, ConnectionError):
+            return
         try:
             answer: Outcome | Exception = job.run(task)
         except Exception as exc:  # noqa: BLE001  raised again in the parent

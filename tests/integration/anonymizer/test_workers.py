@@ -1,0 +1,90 @@
+"""Workers: one file too many, too long or fatal costs that file only."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from pathlib import Path
+
+import pytest
+
+from pleura.anonymizer.workers import DEPTH, Job, Outcome, Task, WorkerPool, serve
+from pleura.common.errors import DiskFull
+
+FILES = [Task(seq, Path(name)) for seq, name in enumerate(["a", "b", "slow", "c", "d"])]
+
+
+@dataclass(frozen=True, slots=True)
+class NamingJob:
+    """Answers with the name of the file as the code; `slow` takes a minute, `fatal` kills."""
+
+    def run(self, task: Task) -> Outcome:
+        if task.path.name == "slow":
+            time.sleep(60)
+        if task.path.name == "fatal":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if task.path.name == "full":
+            raise DiskFull
+        return Outcome(task.path.name.upper())
+
+
+def codes(job: Job, tasks: list[Task], *, count: int = 1, limit_s: float = 60) -> list[str]:
+    with WorkerPool(job, count, limit_s=limit_s) as pool:
+        waiting = list(tasks)
+        found: list[str] = []
+        while waiting or not pool.is_idle:
+            while waiting and pool.room:
+                pool.submit(waiting.pop(0))
+            found += [outcome.code for _, outcome in pool.outcomes()]
+    return sorted(found)
+
+
+def test_a_file_that_takes_too_long_is_given_up_and_the_others_are_done() -> None:
+    assert codes(NamingJob(), FILES, limit_s=1) == ["A", "B", "C", "D", "LIMIT"]
+
+
+def test_a_file_that_kills_its_worker_twice_is_given_up() -> None:
+    tasks = [Task(0, Path("a")), Task(1, Path("fatal")), Task(2, Path("b"))]
+    assert codes(NamingJob(), tasks, count=2) == ["A", "B", "INTERNAL"]
+
+
+def test_more_files_than_workers_hold_are_all_answered() -> None:
+    tasks = [Task(seq, Path(f"f{seq}")) for seq in range(5 * DEPTH)]
+    assert len(codes(NamingJob(), tasks, count=2)) == len(tasks)
+
+
+@pytest.fixture
+def answers() -> Iterator[list[object]]:
+    """What `serve` says to three tasks of which the second finds the disk full."""
+    ours, theirs = Pipe()
+    for task in (Task(0, Path("a")), Task(1, Path("full")), Task(2, Path("b"))):
+        ours.send(task)
+    serve(theirs, NamingJob())
+    theirs.close()
+    found = []
+    try:
+        while True:
+            found.append(ours.recv())
+    except (EOFError, ConnectionError):  # the third task is still unread
+        yield found
+
+
+def test_an_error_that_is_no_outcome_is_the_last_word(answers: list[object]) -> None:
+    assert isinstance(answers[0], Outcome)
+    assert isinstance(answers[1], DiskFull)
+    assert len(answers) == 2
+
+
+@pytest.mark.parametrize("is_deaf", [False, True])
+def test_a_worker_ends_with_its_pipe(is_deaf: bool) -> None:
+    ours, theirs = Pipe()
+    if is_deaf:  # the batch is gone before it hears the answer
+        theirs.send("an answer that nobody read")
+        ours.send(Task(0, Path("a")))
+    ours.close()
+    serve(theirs, NamingJob())  # returns
+    theirs.close()
