@@ -198,8 +198,7 @@ def _admit(
     """
     if tombstones and key.tombstone(header.patient_id, header.study_uid) in tombstones:
         raise Erased
-    if not allow_unread_text:
-        check_face(header, _text_of(parsed.elements, _BODY_PART))
+    check_face(header, _text_of(parsed.elements, _BODY_PART))
     if mode != "off" or not must_be_read(header):
         return ()
     if not allow_unread_text:

@@ -189,6 +189,14 @@ class Journal:
         )
         return {str(row[0]) for row in self._db.execute(query, (study, self.run))}
 
+    def modalities_of(self, study: str) -> dict[str, str]:
+        """Return the modality of every input of a study, waiting or accepted, by its name."""
+        query = (
+            "SELECT name, json_extract(record, '$.modality') FROM files WHERE study = ?"
+            " AND ((state = 'staged' AND run = ?) OR state IN ('accepted', 'duplicate'))"
+        )
+        return {str(row[0]): str(row[1]) for row in self._db.execute(query, (study, self.run))}
+
     def disputed(self, study: str) -> set[str]:
         """Return the waiting rows of a study whose SOP instance has other bytes elsewhere."""
         query = (

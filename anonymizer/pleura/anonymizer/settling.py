@@ -18,7 +18,13 @@ from pathlib import Path
 from typing import Final
 
 from pleura.anonymizer.audit import AuditEntry, AuditLog
-from pleura.anonymizer.errors import DuplicateDiffers, PatientConflict, Quarantined
+from pleura.anonymizer.burnedin.policy import may_face
+from pleura.anonymizer.errors import (
+    DuplicateDiffers,
+    FaceInField,
+    PatientConflict,
+    Quarantined,
+)
 from pleura.anonymizer.journal import Journal, Row
 from pleura.anonymizer.members import extracted
 from pleura.anonymizer.profile import Profile
@@ -76,17 +82,20 @@ class Settler:
             count = json.dumps({"patients": len(patients)})
             lost = [r._replace(code=PatientConflict.code, counts=count) for r in rows]
             return self._turn_away(lost)
-        disputed = self._journal.disputed(study)
+        disputed, modalities = self._journal.disputed(study), self._journal.modalities_of(study)
+        kinds = set(modalities.values())
         good: list[Row] = []
-        differing: list[Row] = []
+        refused: list[Row] = []
         for row in rows:
             placed = self._place(row)
-            if row.name in disputed or self._differs(row, placed):
-                differing.append(row._replace(code=DuplicateDiffers.code))
+            if may_face(modalities[row.name], kinds):
+                refused.append(row._replace(code=FaceInField.code))
+            elif row.name in disputed or self._differs(row, placed):
+                refused.append(row._replace(code=DuplicateDiffers.code))
             else:
                 good.append(row._replace(placed=placed))
         final = self._accept(study, good) if good else []
-        return [*final, *self._turn_away(differing)]
+        return [*final, *self._turn_away(refused)]
 
     def _place(self, row: Row) -> str:
         if self._mirror is not None:

@@ -109,6 +109,16 @@ def test_case_2_two_patients_in_one_study_quarantine_all_of_it(bench: Bench) -> 
     assert {dcmread(p).StudyInstanceUID for p in bench.accepted()} == {KEY.uid("1.2.7")}
 
 
+def test_ct_beside_pet_is_refused_and_stays_refused(bench: Bench) -> None:
+    bench.add("a")
+    bench.add("b", Modality="PT", SOPClassUID="1.2.840.10008.5.1.4.1.1.128")
+    bench.add("c", StudyInstanceUID="1.2.7")
+    assert dict(bench.run().quarantined) == {"FACE_IN_FIELD": 2}
+    assert len(bench.accepted()) == 1
+    alone = bench.run(files=[bench.folder / "a"])
+    assert dict(alone.quarantined) == {"FACE_IN_FIELD": 1}
+
+
 def test_an_equal_object_of_a_later_run_is_a_duplicate_until_the_first_is_gone(
     bench: Bench,
 ) -> None:

@@ -21,7 +21,7 @@ from tests.builders.shared_data import shared_data
 BUNDLED = Path(pydicom.data.__file__).parent
 CODES = {
     "NOT_DICOM", "TRUNCATED", "NO_SOP_UID", "NO_TRANSFER_SYNTAX", "MEDIA_DIRECTORY",
-    "SOP_REFUSED", "UNDECODABLE", "LIMIT", "IOD_BROKEN",
+    "SOP_REFUSED", "UNDECODABLE", "LIMIT", "IOD_BROKEN", "FACE_IN_FIELD",
 }  # fmt: skip
 
 
@@ -75,6 +75,7 @@ def test_files_bundled_with_pydicom(
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_research_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     counts = sweep(shared_data("dicom"), tmp_path, "gdpr_pseudonymous")
-    assert counts["ACCEPTED"] >= 180
+    assert counts["ACCEPTED"] >= 170
+    assert counts["FACE_IN_FIELD"] >= 5  # whatever the operator says of unread text
     assert set(counts) <= CODES | {"ACCEPTED"}
     assert not caplog.records

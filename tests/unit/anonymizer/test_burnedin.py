@@ -13,7 +13,7 @@ from pleura.anonymizer.burnedin.clean import Reading, read_and_clean
 from pleura.anonymizer.burnedin.decide import is_marker, judge, near_seed
 from pleura.anonymizer.burnedin.finder import Found, RapidFinder, tiles
 from pleura.anonymizer.burnedin.palette import read_palette
-from pleura.anonymizer.burnedin.policy import Mode, ReadingPlan, check_face, plan_reading
+from pleura.anonymizer.burnedin.policy import Mode, ReadingPlan, check_face, may_face, plan_reading
 from pleura.anonymizer.burnedin.redact import redacted
 from pleura.anonymizer.burnedin.regions import MakerRegion, maker_boxes, outside, ultrasound_boxes
 from pleura.anonymizer.burnedin.strokes import along_ink
@@ -167,24 +167,31 @@ def test_the_plan_names_the_frames(
 
 
 @pytest.mark.parametrize(
-    ("changes", "part", "study", "is_refused"),
+    ("changes", "part", "is_refused"),
     [
-        ({}, "CHEST", (), False),
-        ({}, "", (), False),
-        ({}, "Head ", (), True),
-        ({"image_type": ("ORIGINAL", "PRIMARY", "LOCALIZER")}, "CHEST", (), True),
-        ({}, "CHEST", ("CT", "PT"), True),
-        ({"modality": "DX"}, "SKULL", (), False),
+        ({}, "CHEST", False),
+        ({}, "", False),
+        ({}, "Head ", True),
+        ({"image_type": ("ORIGINAL", "PRIMARY", "LOCALIZER")}, "CHEST", True),
+        ({"modality": "DX"}, "SKULL", False),
     ],
 )
 def test_a_field_that_may_show_a_face_is_refused(
-    changes: dict[str, object], part: str, study: Sequence[str], is_refused: bool
+    changes: dict[str, object], part: str, is_refused: bool
 ) -> None:
     if is_refused:
         with pytest.raises(FaceInField):
-            check_face(header(**changes), part, study)
+            check_face(header(**changes), part)
     else:
-        check_face(header(**changes), part, study)
+        check_face(header(**changes), part)
+
+
+@pytest.mark.parametrize(
+    ("modality", "study", "is_refused"),
+    [("CT", "CT PT", True), ("PT", "CT PT SR", True), ("SR", "CT PT", False), ("CT", "CT", False)],
+)
+def test_ct_beside_pet_may_show_a_face(modality: str, study: str, is_refused: bool) -> None:
+    assert may_face(modality, study.split()) is is_refused
 
 
 # --- reading and redaction ---------------------------------------------------------

@@ -36,9 +36,13 @@ def arrival(made: Deidentified) -> Arrival:
 
 
 def decided(
-    *made: Deidentified, there: StoredBytes | None = None, patient: str | None = None
+    *made: Deidentified,
+    there: StoredBytes | None = None,
+    patient: str | None = None,
+    modalities: tuple[str, ...] = (),
 ) -> list[Decision]:
-    return decide([arrival(one) for one in made], patient=patient, stored=lambda _: there)
+    arrivals = [arrival(one) for one in made]
+    return decide(arrivals, patient=patient, stored=lambda _: there, modalities=modalities)
 
 
 def test_a_new_object_is_stored_once_even_if_it_came_twice(made: Deidentified) -> None:
@@ -62,6 +66,14 @@ def test_a_study_of_two_patients_is_refused_whole(made: Deidentified) -> None:
     assert decided(made, other) == ["PATIENT_CONFLICT"] * 2
     assert decided(made, patient="POTHEROTHEROTHERO") == ["PATIENT_CONFLICT"]
     assert decided(made, patient=made.patient) == ["store"]
+
+
+def test_ct_beside_pet_is_refused_whichever_came_first(made: Deidentified) -> None:
+    pet = replace(made, modality="PT", sop_uid="2.25.9")
+    dose = replace(made, modality="SR", sop_uid="2.25.10")
+    assert decided(made, pet, dose) == ["FACE_IN_FIELD", "FACE_IN_FIELD", "store"]
+    assert decided(made, modalities=("PT",)) == ["FACE_IN_FIELD"]
+    assert decided(made, dose, modalities=("CT",)) == ["store", "store"]
 
 
 def test_recovery_removes_a_file_without_a_row_and_keeps_one_with_a_row(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ _COMPUTED: Final = frozenset({"NM", "SEG", "RTDOSE"})  # counts, masks and doses
 _SECONDARY_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7"
 _HEAD: Final = frozenset({"HEAD", "BRAIN", "SKULL", "FACE", "HEADNECK", "NECK", "ORBIT", "SINUS",
                           "JAW", "MAXILLA", "MANDIBLE", "WHOLEBODY"})  # fmt: skip
+_PET_CT: Final = frozenset({"CT", "PT"})
 _SCOUT: Final = frozenset({"LOCALIZER", "SCOUT"})
 
 
@@ -71,12 +72,12 @@ def plan_reading(header: Header, frames: int, mode: Mode) -> ReadingPlan:
     return ReadingPlan(tuple(chosen), is_sample=len(chosen) < frames)
 
 
-def check_face(header: Header, body_part: str, modalities_in_study: Collection[str] = ()) -> None:
+def check_face(header: Header, body_part: str) -> None:
     """Refuse a cross-sectional field that may show a face.
 
-    Conservative, by header alone: a head or neck body part, a localizer of CT, MR or PET, a
-    whole-body field, or CT beside PET in one study. Nothing is cropped and 113102 is not
-    claimed; a chest CT without these signs passes.
+    Conservative, by header alone: a head or neck body part, a localizer of CT, MR or PET or a
+    whole-body field. Nothing is cropped and 113102 is not claimed; a chest CT without these
+    signs passes.
 
     Raises:
         FaceInField: the field may reach the face.
@@ -85,6 +86,13 @@ def check_face(header: Header, body_part: str, modalities_in_study: Collection[s
         return
     part = "".join(c for c in body_part.upper() if c.isalpha())
     types = {kind.upper() for kind in header.image_type}
-    pet_ct = header.modality in {"CT", "PT"} and {"CT", "PT"} <= set(modalities_in_study)
-    if part in _HEAD or types & _SCOUT or pet_ct:
+    if part in _HEAD or types & _SCOUT:
         raise FaceInField()
+
+
+def may_face(modality: str, study: Collection[str]) -> bool:
+    """Return whether an object may show a face because of what else its study holds.
+
+    CT beside PET reaches from the skull to the thighs as a rule, whatever its headers say.
+    """
+    return modality in _PET_CT and set(study) >= _PET_CT

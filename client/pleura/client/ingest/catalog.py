@@ -178,6 +178,11 @@ class Catalog:
         ).fetchone()
         return None if row is None else str(row[0])
 
+    def modalities_of(self, study_uid: str) -> set[str]:
+        """Return the modalities of a stored study."""
+        query = "SELECT DISTINCT modality FROM instances WHERE study_uid = ?"
+        return {str(row[0]) for row in self._db.execute(query, (study_uid,))}
+
     def has_path(self, path: str) -> bool:
         """Return whether an object with this relative path is in the catalog."""
         found = self._db.execute("SELECT 1 FROM instances WHERE path = ?", (path,)).fetchone()

@@ -10,11 +10,12 @@ always has its file.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from pleura.anonymizer.burnedin.policy import may_face
 from pleura.anonymizer.engine import Deidentified
 from pleura.client.ingest.catalog import Catalog, CatalogEntry, StoredBytes
 from pleura.client.ingest.geometry import read_geometry
@@ -27,7 +28,7 @@ from pleura.common.ids import short
 
 OBJECTS: Final = "objects"
 STAGING: Final = "staging"
-Decision = Literal["store", "duplicate", "DUPLICATE_DIFFERS", "PATIENT_CONFLICT"]
+Decision = Literal["store", "duplicate", "DUPLICATE_DIFFERS", "FACE_IN_FIELD", "PATIENT_CONFLICT"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +45,26 @@ def decide(
     *,
     patient: str | None,
     stored: Callable[[str], StoredBytes | None],
+    modalities: Collection[str] = (),
 ) -> list[Decision]:
     """Return what becomes of each object of one study. Pure.
 
-    A study of another patient than the stored one is refused whole. An object
+    `patient` and `modalities` are those of the study in the store. A study of another patient
+    is refused whole, and CT beside PET is, because it may show a face. An object
     that is there already is a duplicate if its source or its result has the same
     bytes, else it is refused; nothing in the store is ever overwritten.
     """
     patients = {arrival.made.patient for arrival in arrivals} | ({patient} - {None})
     if len(patients) > 1:
         return ["PATIENT_CONFLICT"] * len(arrivals)
+    kinds = {arrival.made.modality for arrival in arrivals} | set(modalities)
     decisions: list[Decision] = []
     taken: dict[str, StoredBytes] = {}
     for arrival in arrivals:
         made = arrival.made
+        if may_face(made.modality, kinds):
+            decisions.append("FACE_IN_FIELD")
+            continue
         mine = StoredBytes(made.sha256, made.receipt.input_digest)
         there = taken.get(made.sop_uid) or stored(made.sop_uid)
         if there is None:
@@ -101,6 +108,7 @@ class Committer:
             arrivals,
             patient=self._catalog.patient_of(arrivals[0].made.study_uid),
             stored=self._catalog.stored,
+            modalities=self._catalog.modalities_of(arrivals[0].made.study_uid),
         )
         decided = list(zip(arrivals, decisions, strict=True))
         new = [arrival for arrival, decision in decided if decision == "store"]
