@@ -70,8 +70,11 @@ def parts(table: Table) -> list[str]:
             + [("all", str(old.total()), str(new.total()))],
         ),
         "## House rows",
-        f"Removed though the table has no row. Whole groups: {groups}.",
-        table(("tag", "name"), [(f"`{describe(t)}`", row.name) for t, row in house]),
+        f"Attributes the table has no row for. Removed as whole groups: {groups}.",
+        table(
+            ("tag", "name", "code"),
+            [(f"`{describe(t)}`", row.name, f"`{row.basic}`") for t, row in house],
+        ),
         "## Profiles",
         table(("option", "what it does", *PROFILE_NAMES), _option_rows(profiles)),
         "## HIPAA 164.514(b)(2)",

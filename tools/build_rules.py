@@ -82,6 +82,9 @@ HOUSE: Final[Mapping[str, tuple[str, str]]] = {
     "30020020": ("X", "Radiation Machine Name"),
     "0074100C": ("X", "Contact Display Name"),
     "21000160": ("X", "Owner ID"),
+    # Who assigned a number: names an institution, but one of the two has to be there.
+    "00400031": ("X/D", "Local Namespace Entity ID"),
+    "00400032": ("X/D", "Universal Entity ID"),
     "00880130": ("X", "Storage Media File-set ID"),
     # Statements about the pixels are never trusted on input.
     "00280301": ("X", "Burned In Annotation"),
@@ -94,18 +97,22 @@ HOUSE: Final[Mapping[str, tuple[str, str]]] = {
 }
 HOUSE_GROUPS: Final[Mapping[str, str]] = {"0014": "X", "4010": "X"}
 
-# Bulk data that may stay: pixels, look-up tables, segment and parametric data.
+# Bulk data that may stay: pixels, look-up tables, segment and parametric data, the outline of
+# a collimator. Of colour profiles only the colours stay.
 BULK: Final[tuple[str, ...]] = (
     "7FE00001", "7FE00002", "7FE00008", "7FE00009", "7FE00010",
     "00281201", "00281202", "00281203", "00281204",
     "00281211", "00281212", "00281213", "00281221", "00281222", "00281223", "00281224",
-    "00281408", "00283006",
+    "00181638", "00281408", "00282000", "00283006",
     "00640009", "00660016", "00660021", "00660022", "00660023", "00660024", "00660025",
-    "00660029", "00660040", "00660041", "00660042", "00660043", "00660125", "00660129",
+    "00660029", "00660040", "00660041", "00660042", "00660043", "00660103", "00660125", "00660129",
     "006A0011",
 )  # fmt: skip
 BULK_VRS: Final = frozenset({"OB", "OW", "OF", "OD", "OL", "OV"})
 REMOVED_VRS: Final = frozenset({"PN", "UR", "UN", "AE", "LT", "ST", "UT"})
+# Texts an image, segment or report may not be without (type 1C): cleaned word by word, a dummy
+# where no word is left. Metabolite Map Description, Text Value, Tracking ID.
+CLEANED_TEXTS: Final = frozenset({"00189080", "0040A160", "00620020"})
 
 # CS and short-text words with a defined meaning: never taken for a name.
 _TERMS = """
@@ -175,7 +182,7 @@ def build_part15(source: Mapping[str, object]) -> dict[str, object]:
 def is_kept(tag: int, vr: str) -> bool:
     """Return whether a dictionary attribute without a row may stay at all."""
     vrs = set(vr.split(" or "))
-    if f"{tag:08X}" in BULK:
+    if f"{tag:08X}" in BULK or f"{tag:08X}" in CLEANED_TEXTS:
         return True
     return tag >> 16 >= 8 and not vrs & (REMOVED_VRS | BULK_VRS | {"NONE"})
 

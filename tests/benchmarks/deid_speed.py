@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -36,7 +37,7 @@ SLICE: Final = "QIICR__dcmqi/ct-3slice_01.dcm"
 def write_series(source: Path, folder: Path, count: int = FILES) -> list[Path]:
     """Write `count` slices of one series that differ as the slices of a scanner do."""
     ds = dcmread(source)
-    series = str(ds.SeriesInstanceUID)
+    series, start = str(ds.SeriesInstanceUID), datetime(2000, 1, 1, 10, 15)
     paths = []
     for number in range(1, count + 1):
         ds.SOPInstanceUID = generate_uid(entropy_srcs=[series, str(number)])
@@ -44,7 +45,7 @@ def write_series(source: Path, folder: Path, count: int = FILES) -> list[Path]:
         ds.InstanceNumber = number
         ds.SliceLocation = f"{number * 1.25:.2f}"
         ds.ImagePositionPatient = ["-166", "-171.7", f"{-207.2 + number * 1.25:.2f}"]
-        ds.ContentTime = f"{101500 + number // 60 * 100 + number % 60}"
+        ds.ContentTime = f"{start + timedelta(seconds=number):%H%M%S}"
         paths.append(folder / f"{number:04d}.dcm")
         dcmwrite(paths[-1], ds)
     return paths

@@ -44,11 +44,16 @@ ROWS = (
 
 
 def plant_corpus(
-    folder: Path, studies: Sequence[str] = ("1.2.3.1",), *, text: bool = False, seed: int = 7
+    folder: Path,
+    studies: Sequence[str] = ("1.2.3.1",),
+    *,
+    text: bool = False,
+    seed: int = 7,
+    extra: Sequence[Row] = (),
 ) -> Corpus:
     """Plant one file for each study UID below `folder`; equal studies are one patient.
 
-    `text` draws the patient into the pixels.
+    `text` draws the patient into the pixels; `extra` are more rows of the table.
     """
     source = folder / "source"
     source.mkdir(parents=True)
@@ -61,4 +66,4 @@ def plant_corpus(
         ds.PixelData = pixels.tobytes()
         write(source / f"{number}.dcm", ds)
     cases = [Case(f"{number}.dcm", text=text) for number in range(len(studies))]
-    return Planter(ROWS, Tokens(seed)).plant_all(source, cases, folder / "in")
+    return Planter((*ROWS, *extra), Tokens(seed)).plant_all(source, cases, folder / "in")

@@ -15,6 +15,7 @@ from typing import Final
 from pydicom._uid_dict import UID_dictionary
 
 from pleura.anonymizer import dates
+from pleura.anonymizer.colour import clean_profile
 from pleura.anonymizer.profile import Profile
 from pleura.anonymizer.prose import clean_prose
 from pleura.anonymizer.pseudonyms import Pseudonyms
@@ -57,7 +58,19 @@ _NUMERIC: Final = re.compile(r" *[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)? *")
 _CODE_STRING: Final = re.compile(r" *[A-Z0-9_ ]{0,16} *")
 # Code value, scheme, version and long code are made of digits: seeds only, no patterns.
 _CODED: Final = frozenset({0x00080100, 0x00080102, 0x00080103, 0x00080119})
-_TEXT_VALUE: Final = 0x0040A160
+_COLOUR_PROFILE: Final = 0x00282000
+# How a content item is built and related (PS3.3 C.17.3): enumerated, no other word is lawful.
+_CONTENT_TERMS: Final[dict[int, frozenset[bytes]]] = {
+    0x0040A010: frozenset(
+        {b"CONTAINS", b"HAS PROPERTIES", b"HAS OBS CONTEXT", b"HAS ACQ CONTEXT"}
+        | {b"INFERRED FROM", b"SELECTED FROM", b"HAS CONCEPT MOD"}
+    ),
+    0x0040A040: frozenset(
+        {b"TEXT", b"NUM", b"CODE", b"DATETIME", b"DATE", b"TIME", b"UIDREF", b"PNAME", b"TABLE"}
+        | {b"COMPOSITE", b"IMAGE", b"WAVEFORM", b"SCOORD", b"SCOORD3D", b"TCOORD", b"CONTAINER"}
+    ),
+    0x0040A050: frozenset({b"SEPARATE", b"CONTINUOUS"}),
+}
 # Versions look like dates and addresses (2.6.3.6): seeds only too.
 _VERSIONS: Final = frozenset({0x00181020})
 # Series, acquisition and instance number: order in a study; one that is an identifier becomes 0.
@@ -124,6 +137,8 @@ def dummy(element: Element, context: Context, depth: int = 0) -> Element:
         return map_uids(element, context)
     if tag == 0x00420011:
         return Element(tag, "OB", BLANK_PDF)
+    if tag in _CONTENT_TERMS and bytes(element.value).strip(b" \0") in _CONTENT_TERMS[tag]:
+        return Element(tag, "CS", bytes(element.value))
     return Element(tag, vr, _DUMMIES.get(vr, b""))
 
 
@@ -304,15 +319,23 @@ def _age(element: Element, context: Context) -> Element | None:
 
 
 def _prose(element: Element, character_sets: Sequence[str], context: Context) -> Element | None:
-    """Clean prose strictly; an emptied report item becomes a dummy so it stays legal."""
+    """Clean prose strictly; what a rule keeps no object may lack, so left empty it is a dummy."""
     cleaned = clean_text(element, character_sets, context, strict=True)
     if bytes(cleaned.value).strip(b" \0"):
         return cleaned
-    return dummy(element, context) if element.tag == _TEXT_VALUE else None
+    return dummy(element, context) if element.tag in context.rules.kept else None
 
 
 def _bulk(element: Element, context: Context) -> Element | None:
-    return element if element.tag in context.rules.bulk else None
+    if element.tag not in context.rules.bulk:
+        return None
+    if element.tag != _COLOUR_PROFILE:
+        return element
+    profile = clean_profile(bytes(element.value))
+    if profile is None:
+        context.tally.invalid_values += 1
+        return None
+    return Element(element.tag, element.vr, profile)
 
 
 def _binary_number(element: Element, context: Context) -> Element | None:

@@ -91,7 +91,7 @@ def run_batch(
     audit: Path | None = None,
     journal: Path | None = None,
     clock: Clock | None = None,
-    tombstones: frozenset[str] = frozenset(),
+    tombstones: Callable[[], frozenset[str]] = frozenset,
     follow_archives: bool = False,
     mirror: Callable[[Path], Path] | None = None,
     name_map: Path | None = None,
@@ -105,7 +105,8 @@ def run_batch(
     `ocr` says whose pixels are read for burned-in text, as in `deidentify_file`.
     `mirror` gives the place of a source instead of the layout, `name_map` is where a line for
     each accepted source is written; both hold file names, which identify people.
-    `tombstones` (`erasure.ErasureIndex.tombstones`): erased patients, turned away as ERASED.
+    `tombstones` (`erasure.ErasureIndex.tombstones`): erased patients, turned away as ERASED;
+    asked for once nobody can erase from this output any more until the batch ends.
 
     Raises:
         MappingRequired: the profile wants pseudonyms drawn at random and `key` computes them.
@@ -120,9 +121,12 @@ def run_batch(
     log = AuditLog(audit or out.with_name(out.name + ".audit.jsonl"))
     out.mkdir(parents=True, exist_ok=True, mode=0o700)
     staging = staging_for(out, journal)
-    job = DeidJob(profile, key, staging, allow_unread_text, tombstones, follow_archives, ocr)
+    job = DeidJob(
+        profile, key, staging, allow_unread_text, follow_archives=follow_archives, ocr=ocr
+    )
     book = Journal(journal or out.with_name(out.name + ".journal.db"), job.settings)
     try:
+        job = replace(job, tombstones=tombstones())
         batch = _Batch(files, out, job, book, on_progress, on_total)
         batch.process(jobs)
         settler = Settler(
@@ -223,6 +227,8 @@ class _Batch:
     def _is_done(self, row: Row, task: Task) -> bool:
         """Return whether nothing has to be done again for an input."""
         if not task.stamp or (row.stamp, row.settings) != (task.stamp, self._journal.settings):
+            return False
+        if self._job.bars(row.patient):
             return False
         if row.state == "staged":
             path = self._job.staging / row.staged

@@ -109,7 +109,7 @@ def run(
             summary = run_batch(
                 files, out, folder, profile=chosen, key=keys,
                 jobs=jobs or max(2, os.cpu_count() or 2), ocr=ocr,
-                allow_unread_text=accept_unread_text, tombstones=index.tombstones(),
+                allow_unread_text=accept_unread_text, tombstones=index.tombstones,
                 follow_archives=True, name_map=name_map, on_result=recorder.note,
                 mirror=_mirror(source) if names == "mirror" else None,
                 on_progress=lambda done: bar.update(task, completed=done),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from pleura.anonymizer.cli_common import (
@@ -23,7 +24,9 @@ from pleura.anonymizer.cli_common import (
 from pleura.anonymizer.cohort import OutputReceipt, receipt_of
 from pleura.anonymizer.comparing import compare, read_name_map
 from pleura.anonymizer.explain import Explained, explain
-from pleura.anonymizer.verifying import Report, entries, verify_output
+from pleura.anonymizer.recall import STRONG_PERCENT, ReaderEvidence
+from pleura.anonymizer.scoring import total
+from pleura.anonymizer.verifying import Compared, Report, entries, verify_output
 from pleura.common.exit_codes import ExitCode
 
 Keep = Annotated[
@@ -108,7 +111,17 @@ def verify_command(
     ] = "uid",
     as_json: AsJson = False,
 ) -> None:
-    """Check the files of OUT: place, marks, private and foreign elements, audit, leaks."""
+    """Check the files of OUT: place, marks, private and foreign elements, audit.
+
+    With --against each output is compared with its source too: leaks, pixels (equal but for what
+    was blacked out) and the ten scores of the MIDI-B validation, correct of required, as far as
+    two files can show them. A dash: nothing was asked. Whether text was burned in where nothing
+    was blacked out, and which words of prose are harmless, cannot be seen, so pixels_hidden asks
+    nothing and text_retained asks for no word of prose. Scores of what must go or be consistent
+    (text_removed, date_shifted, uid_changed, uid_consistent, patid_consistent) that are not full
+    fail, and so do pixels that changed or cannot be decoded; tag_retained, text_notnull and
+    text_retained are told and fail nothing.
+    """
     if (against is None) != (name_map is None):
         raise typer.BadParameter("--against and --name-map need each other")
     with exits_on_error():
@@ -131,15 +144,22 @@ def verify_command(
     raise typer.Exit(ExitCode.OK if report.is_sound else ExitCode.INCOMPLETE)
 
 
-def _show_report(report: Report) -> None:
+def _table() -> Table:
     table = Table(box=None, padding=(0, 2), show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(justify="right")
+    return table
+
+
+def _show_report(report: Report) -> None:
+    table = _table()
     for check, count in report.failed.items():
         table.add_row(check, "ok" if count == 0 else f"[bold red]{count} failed[/]")
     talk = console()
     talk.print(f"{report.files} files, {report.pairs} compared with their source")
     talk.print(table)
+    if report.compared is not None:
+        _show_compared(talk, report.compared)
     if report.absent:
         talk.print(f"{report.absent} objects of the audit are not there any more")
     if report.audit_head:
@@ -149,16 +169,46 @@ def _show_report(report: Report) -> None:
     talk.print("sound" if report.is_sound else "[bold red]not sound[/]")
 
 
+def _show_compared(talk: Console, compared: Compared) -> None:
+    leaks = compared.leaks
+    talk.print(
+        f"leaks: {leaks['top']} attributes at the top, {leaks['nested']} nested, "
+        f"{leaks['words']} words"
+    )
+    table = _table()
+    for name, ratio in (*compared.scores.items(), ("all", total(compared.scores.values()))):
+        if ratio.required:
+            count = f"{ratio.correct:,} of {ratio.required:,}"
+            table.add_row(name, count, f"{100 * ratio.share:.3f} %")
+        else:
+            table.add_row(name, "-", "-")
+    talk.print(table)
+    pixels = compared.pixels
+    if pixels["blacked out"]:
+        percent = 100 * pixels["pixels blacked out"] / pixels["pixels"]
+        pictures = pixels["blacked out"]
+        talk.print(f"{pictures} pictures blacked out in part: {percent:.3f} % of all pixels")
+    if pixels["undecodable"]:
+        talk.print(f"{pixels['undecodable']} pictures could not be decoded to compare them")
+
+
 def receipt_command(
     out: OutFolder,
     evidence: Annotated[
-        bool, typer.Option("--evidence", help="Counts per rule and the smallest cell too.")
+        bool, typer.Option("--evidence", help="Counts per rule, smallest cell, reader's recall.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print the receipt of OUT from its audit; counts below five read <5."""
+    """Print the receipt of OUT from its audit; counts below five read <5.
+
+    --evidence is for an expert determination (HIPAA 164.514(b)(1)): counts per rule, the smallest
+    group of patients with the same sex, age band and modality, and how much text burned into
+    pixels the reader finds, measured once on invented text, with the version it was measured for.
+    """
     with exits_on_error():
         receipt = receipt_of(out, beside(out, ".audit.jsonl"), with_evidence=evidence)
+    for warning in receipt.evidence.reader.warnings if receipt.evidence else ():
+        console().print(f"[bold red]warning[/] {warning}", soft_wrap=True)
     if as_json:
         sys.stdout.write(receipt.model_dump_json(exclude_none=True) + "\n")
         return
@@ -172,9 +222,32 @@ def _receipt_lines(receipt: OutputReceipt) -> list[str]:
         lines += _lines_of(name, value, 0)
     if receipt.evidence is not None:
         lines.append("evidence")
-        for name, value in receipt.evidence.model_dump().items():
+        for name, value in receipt.evidence.model_dump(exclude={"reader"}).items():
             lines += _lines_of(name, value, 2)
+        lines += _reader_lines(receipt.evidence.reader)
     return lines
+
+
+def _reader_lines(found: ReaderEvidence) -> list[str]:
+    recall = found.recall
+    area = f"{recall.clean_pixels_covered.percent:.3f} % of their area"
+    rows = {
+        "measured": f"{recall.measured_on} with {recall.reader} {recall.reader_version} and "
+        f"Pleura {recall.pleura_version}",
+        "installed here": f"{recall.reader} {found.installed_version or 'none'}",
+        "images": f"{recall.images}, {recall.split} split, strings from "
+        f"{recall.smallest_height_px} pixels high",
+        "counted as found": f"from {recall.covered_percent} % of a string blacked out on",
+        **{f"contrast {c} %": share for c, share in sorted(recall.strings.items())},
+        f"from {STRONG_PERCENT} % on": f"{recall.strong}, {recall.strong.percent:.1f} %",
+        "all contrasts": f"{recall.every}, {recall.every.percent:.1f} %",
+        "side markers kept": recall.markers_kept,
+        "clean images touched": f"{recall.clean_images_touched}, {area}",
+        **{f"refused {code}": count for code, count in recall.refused.items()},
+    }
+    lines = ["  reader of text in pixels, measured on invented text"]
+    lines += [f"    {name:<22} {value}" for name, value in rows.items()]
+    return [*lines, *(f"    WARNING {warning}" for warning in found.warnings)]
 
 
 def _lines_of(name: str, value: object, indent: int) -> list[str]:

@@ -2,7 +2,8 @@
 
 Whoever gets the output may get this too: a count below five is hidden, no pseudonym is in it.
 The evidence (HIPAA 164.514(b)(1)) adds what an expert asks for: counts per rule and the
-smallest cell of sex, age band and modality. It is no statement that a risk is small.
+smallest cell of sex, age band and modality, and how much text in pixels the reader finds, as
+measured. It is no statement that a risk is small.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pydicom.config import disable_value_validation
 from pleura.anonymizer.audit import AuditLine, AuditLog
 from pleura.anonymizer.erasure import ErasureIndex
 from pleura.anonymizer.errors import AuditMissing
+from pleura.anonymizer.recall import ReaderEvidence, reader_evidence
 from pleura.anonymizer.receipt import CohortReceipt, Receipt, hidden_below_five, summarise
 
 _CELL: Final = ("PatientSex", "PatientAge", "Modality")
@@ -30,7 +32,8 @@ class Evidence(BaseModel, frozen=True, extra="forbid"):
     """What was done over all objects, small counts hidden.
 
     `smallest_cell`: fewest patients that share sex, age band of ten years and modality, as far
-    as the output still says them; `cells_below_five` of `cells` have fewer than five.
+    as the output still says them; `cells_below_five` of `cells` have fewer than five. `reader`
+    was measured once for all and says nothing about these objects.
     """
 
     actions: dict[str, str]
@@ -44,6 +47,7 @@ class Evidence(BaseModel, frozen=True, extra="forbid"):
     smallest_cell: str
     cells: int
     cells_below_five: int
+    reader: ReaderEvidence
 
 
 class OutputReceipt(BaseModel, frozen=True, extra="forbid"):
@@ -73,6 +77,7 @@ def receipt_of(out: Path, audit: Path, *, with_evidence: bool = False) -> Output
         AuditMissing: there is no audit beside it.
         AuditBroken: the chain of the audit does not hold.
         KeysMixed: pseudonyms of several keys, or keyed and drawn ones.
+        RulesDamaged: the figures of the reader are missing or damaged.
     """
     if not audit.exists():
         raise AuditMissing
@@ -148,6 +153,7 @@ def _evidence(out: Path, receipts: Sequence[Receipt]) -> Evidence:
         smallest_cell=hidden_below_five(min(cells, default=0)),
         cells=len(cells),
         cells_below_five=sum(size < 5 for size in cells),
+        reader=reader_evidence(),
     )
 
 

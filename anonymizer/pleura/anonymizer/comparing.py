@@ -3,34 +3,46 @@
 Runs the residual scan of `verify` on what lies in the folders, with no key at hand: by how much
 a patient's dates moved is taken from the study date, then every other date of the patient must
 agree. Whether one time of day carried a date over midnight cannot be seen without the key, so
-one day more passes where dates are shifted.
+one day more passes where dates are shifted. `matching` compares the pixels, `judging` notes the
+ten scores. Pairs are read one after the other, pictures one frame at a time.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from pleura.anonymizer.errors import NameMapDamaged, Quarantined, SelfCheckFailed
-from pleura.anonymizer.leaves import Leaf, leaves_of
+from pydicom.config import disable_value_validation
+
+from pleura.anonymizer.errors import (
+    NameMapDamaged,
+    Quarantined,
+    SelfCheckFailed,
+    Undecodable,
+)
+from pleura.anonymizer.judging import Sides, judge
+from pleura.anonymizer.leaves import Leaf, elements_of
 from pleura.anonymizer.marking import authored
+from pleura.anonymizer.matching import match_pixels
 from pleura.anonymizer.members import extracted
-from pleura.anonymizer.profile import PROFILE_NAMES, Profile, load_profile
+from pleura.anonymizer.residues import Expectation
 from pleura.anonymizer.rules import load_rules
+from pleura.anonymizer.scoring import REMOVED, Tally, day_of
 from pleura.anonymizer.source import FileSource
-from pleura.anonymizer.verify import Expectation, check_residuals
-from pleura.anonymizer.verifying import Facts, Report, examine
+from pleura.anonymizer.verify import check_residuals
+from pleura.anonymizer.verifying import Compared, Facts, Report, claimed_profile, examine
 
 _DATES: Final = (0x00080020, 0x00080021, 0x00080022, 0x00080023, 0x00080012)
 _CHECKS: Final = (
-    "residual", "no source", "shift differs", "UID mapped twice", "patient named twice",
+    "residual", "unchanged value", "no source", "shift differs", "UID mapped twice",
+    "patient named twice", "pixels changed", "pixels undecodable", "removal score",
     "output without a pair",
 )  # fmt: skip
 
@@ -66,10 +78,14 @@ def compare(
     *,
     on_progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Add to `report` what the pairs show; a source outside `against` counts as none."""
+    """Add to `report` what the pairs show; a source outside `against` counts as none.
+
+    `removal score`: how much is missing in the scores of what must go or be consistent. What
+    must stay is scored and fails no check, but pixels: those that changed and are not black.
+    """
     report.failed.update(dict.fromkeys(_CHECKS, 0))
     root, named = against.resolve(), set()
-    ledger = _Ledger()
+    comparison = _Comparison()
     for number, pair in enumerate(pairs, start=1):
         path = out / pair.out
         if path.is_file():
@@ -78,12 +94,13 @@ def compare(
             if origin != root and root not in origin.parents:
                 report.failed["no source"] += 1
             else:
-                report.pairs += 1
-                report.failed.update(_compared(pair, path, ledger))
+                report.failed.update(comparison.add(pair, path))
         if on_progress is not None:
             on_progress(number)
     here = {p.relative_to(out).as_posix() for p in out.rglob("*.dcm") if p.is_file()}
     report.failed["output without a pair"] += len(here - named)
+    report.compared = comparison.finish()
+    report.failed["removal score"] += sum(report.compared.scores[n].missed for n in REMOVED)
 
 
 class _Ledger:
@@ -108,28 +125,69 @@ class _Ledger:
         return problems
 
 
-def _compared(pair: Pair, path: Path, ledger: _Ledger) -> set[str]:
+@dataclass(slots=True)
+class _Comparison:
+    """All pairs so far."""
+
+    _tally: Tally = field(default_factory=lambda: Tally(carries_midnight=True))
+    _ledger: _Ledger = field(default_factory=_Ledger)
+    _done: Compared = field(default_factory=Compared)
+
+    def add(self, pair: Pair, path: Path) -> set[str]:
+        """Compare a pair; return the checks it fails."""
+        self._done.pairs += 1
+        try:
+            with _opened(pair) as source, FileSource(path) as output:
+                facts, _ = examine(path)
+                return {"residual"} if facts is None else self._add(source, output, facts)
+        except (OSError, Quarantined):
+            return {"no source"}
+
+    def _add(self, source: FileSource, output: FileSource, facts: Facts) -> set[str]:
+        before, after = _elements(source), _elements(output)
+        problems = self._ledger.note(before, facts)
+        shift = None
+        if "113107" in facts.codes:
+            found = _shift(before, after)
+            known = self._ledger.shifts.setdefault(facts.patient, found) if found else 0
+            shift = known or self._ledger.shifts.get(facts.patient, 0)
+            if found and not 0 <= found - shift <= 1:
+                problems.add("shift differs")
+        expected = expectation_for(facts, shift)
+        try:
+            check_residuals(source, output, expected)
+        except SelfCheckFailed:
+            problems.add("residual")
+        pixels = match_pixels(source, output)
+        if pixels.outcome in ("changed", "undecodable"):
+            problems.add(f"pixels {pixels.outcome}")
+        if pixels.outcome != "none":
+            self._done.pixels[pixels.outcome] += 1
+            self._done.pixels.update({"pixels": pixels.pixels, "pixels blacked out": pixels.black})
+        leaks = judge(Sides(before, after, claimed_profile(facts), expected), pixels, self._tally)
+        if leaks.top or leaks.nested:
+            problems.add("unchanged value")
+        self._done.leaks.update(top=leaks.top, nested=leaks.nested, words=leaks.words)
+        return problems
+
+    def finish(self) -> Compared:
+        """Return the counts; consistency is known only at the end."""
+        self._done.scores, self._done.lost = self._tally.ratios(), self._tally.lost
+        return self._done
+
+
+def _elements(source: FileSource) -> list[Leaf]:
+    """Return the elements of a file.
+
+    Raises:
+        Undecodable: it cannot be read.
+    """
     try:
-        with _opened(pair) as source, FileSource(path) as output:
-            facts, _ = examine(path)
-            if facts is None:
-                return {"residual"}
-            before, after = list(leaves_of(source)), list(leaves_of(output))
-            problems = ledger.note(before, facts)
-            shift = None
-            if "113107" in facts.codes:
-                found = _shift(before, after)
-                known = ledger.shifts.setdefault(facts.patient, found) if found else 0
-                shift = known or ledger.shifts.get(facts.patient, 0)
-                if found and not 0 <= found - shift <= 1:
-                    problems.add("shift differs")
-            try:
-                check_residuals(source, output, expectation_for(facts, shift))
-            except SelfCheckFailed:
-                problems.add("residual")
-            return problems
-    except (OSError, Quarantined):
-        return {"no source"}
+        with warnings.catch_warnings(), disable_value_validation():
+            warnings.simplefilter("ignore")  # they quote values
+            return list(elements_of(source))
+    except Exception:  # noqa: BLE001  whatever a damaged file does to the reader
+        raise Undecodable("elements") from None
 
 
 def expectation_for(facts: Facts, shift_days: int | None) -> Expectation:
@@ -144,32 +202,16 @@ def expectation_for(facts: Facts, shift_days: int | None) -> Expectation:
         identifying=rules.identifying,
         defined_terms=rules.defined_terms,
         authored=authored(profile),
-    )
-
-
-def claimed_profile(facts: Facts) -> Profile:
-    """Return the profile with exactly the options that the codes in the file claim."""
-    name = facts.profile if facts.profile in PROFILE_NAMES else "hipaa_safe_harbor"
-    is_shifted = "113107" in facts.codes
-    return load_profile(name).model_copy(
-        update={
-            "dates": "shift" if is_shifted else "remove",
-            "year_only": facts.is_modified and not is_shifted,
-            "retain_patient_characteristics": "113108" in facts.codes,
-            "retain_device_identity": "113109" in facts.codes,
-            "safe_private": "113111" in facts.codes,
-        }
+        safe_private=profile.safe_private,
     )
 
 
 def _shift(before: list[Leaf], after: list[Leaf]) -> int:
     """Return the days between the first date that both have, 0 if none."""
     for tag in _DATES:
-        try:
-            pair = [datetime.strptime(_text(side, tag), "%Y%m%d") for side in (before, after)]
-        except ValueError:
-            continue
-        return (pair[1] - pair[0]).days
+        old, new = (day_of(_text(side, tag)) for side in (before, after))
+        if old is not None and new is not None:
+            return (new - old).days
     return 0
 
 

@@ -34,11 +34,12 @@ from pleura.anonymizer.marking import VERSION, authored, file_head, stamp
 from pleura.anonymizer.profile import Profile
 from pleura.anonymizer.pseudonyms import Pseudonyms, patient_value
 from pleura.anonymizer.receipt import OcrCounts, OverrideName, Receipt
+from pleura.anonymizer.residues import Expectation
 from pleura.anonymizer.rules import Rules, load_rules
 from pleura.anonymizer.source import FileSource, Source, Span
 from pleura.anonymizer.text import Seeds
 from pleura.anonymizer.uncovering import uncover
-from pleura.anonymizer.verify import Expectation, check_residuals
+from pleura.anonymizer.verify import check_residuals
 from pleura.anonymizer.wire import (
     MAX_FILE_BYTES,
     DicomFile,

@@ -193,11 +193,13 @@ def erase(
     *,
     rows: FileRows | None = None,
     rounds: ErasureIndex | None = None,
+    is_known: bool = False,
 ) -> Erasure:
     """Delete a patient: files, rows and, if drawn at random, the way back to the pseudonym.
 
     Order: tombstone, files, their rows, mapping, done. `rows` and `rounds` say who lists the
-    files and the rounds; the index itself if None. With HMAC pseudonyms there is no row to
+    files and the rounds; the index itself if None. `is_known`: the caller has other traces of
+    the patient. With HMAC pseudonyms there is no row to
     shred: the name can be computed again as long as the key lives, and only the tombstone
     keeps the patient out.
 
@@ -212,7 +214,8 @@ def erase(
     paths = listed.files_of(pseudonym)
     if before is None:
         token = mapping.tombstone_of(pseudonym)
-        if token is None or not (mapping.kind == "random" or paths or trained.uses_of(pseudonym)):
+        is_known = is_known or mapping.kind == "random" or bool(paths)
+        if token is None or not (is_known or trained.uses_of(pseudonym)):
             raise ErasureRefused
         index.lay_tombstone(token, subject)
     deleted = _delete(store, paths)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -16,8 +17,10 @@ from typing import Final, Self
 from pleura.anonymizer.batch import BatchItem
 from pleura.anonymizer.erasure import Erasure, ErasureIndex, erase, sweep_quarantine
 from pleura.anonymizer.errors import ErasureRefused
+from pleura.anonymizer.journal import forget_patient, no_batch
 from pleura.anonymizer.mapping import RandomMapping
 from pleura.anonymizer.pseudonyms import ProjectKey, Pseudonyms
+from pleura.anonymizer.staging import drop_staged, staging_for
 
 PSEUDONYM: Final = re.compile(r"P[A-Z2-7]{16}")
 _AT_ONCE: Final = 256
@@ -75,8 +78,9 @@ class OutputRows:
         return sorted(found)
 
     def drop_files(self, pseudonym: str) -> None:
-        """Forget the rows of a patient."""
+        """Forget the rows of a patient, those of the batches' journal too."""
         self._index.drop_files(pseudonym)
+        forget_patient(_journal_of(self._out), pseudonym)
 
 
 def erase_from(
@@ -84,23 +88,38 @@ def erase_from(
 ) -> tuple[Erasure, int]:
     """Delete a patient from an output; return what went and how many quarantined copies.
 
+    What a killed batch left in staging goes too.
+
     Raises:
+        BatchRunning: a batch works on the output.
         ErasureRefused: nobody here has or had this pseudonym; nothing was done.
         MappingOfOtherKey: the mapping belongs to another key.
         OSError: a file cannot be deleted; call again, the patient is barred already.
     """
     if not PSEUDONYM.fullmatch(pseudonym):
         raise ErasureRefused("that is no pseudonym")
-    with ErasureIndex(out.with_name(out.name + ".erasure.db")) as index:
+    with (
+        no_batch(_journal_of(out)),
+        ErasureIndex(out.with_name(out.name + ".erasure.db")) as index,
+    ):
         names = _names_for(pseudonym, key, mapping)
+        staging = staging_for(out, None)
         try:
-            done = erase(index, out, names, pseudonym, rows=OutputRows(index, out))
+            done = erase(
+                index, out, names, pseudonym, rows=OutputRows(index, out),
+                is_known=any(staging.glob(f"*/{pseudonym}")),
+            )  # fmt: skip
+            done = replace(done, files=done.files + drop_staged(staging, pseudonym))
             swept = 0
             if quarantine.is_dir():
                 swept = sweep_quarantine(quarantine, names, index.tombstones())
         finally:
             names.close()
     return done, swept
+
+
+def _journal_of(out: Path) -> Path:
+    return out.with_name(out.name + ".journal.db")
 
 
 def _names_for(pseudonym: str, key: ProjectKey, mapping: Path) -> Pseudonyms:

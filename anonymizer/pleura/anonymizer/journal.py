@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -88,14 +89,9 @@ class Journal:
     """
 
     def __init__(self, path: Path, settings: str) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        self._lock = _locked(path)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._db = open_database(path, schema=_SCHEMA, version=1, durable=False)
-        except BlockingIOError:
-            os.close(self._lock)
-            raise BatchRunning from None
         except BaseException:
             os.close(self._lock)
             raise
@@ -242,3 +238,39 @@ class Journal:
 
     def _write(self, rows: Sequence[Row]) -> None:
         self._db.executemany(f"INSERT OR REPLACE INTO files ({_COLUMNS}) VALUES ({_MARKS})", rows)
+
+
+@contextmanager
+def no_batch(path: Path) -> Iterator[None]:
+    """Keep batches off the output of a journal for the length of a block.
+
+    Raises:
+        BatchRunning: one works on it.
+    """
+    lock = _locked(path)
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def forget_patient(path: Path, patient: str) -> None:
+    """Delete a patient's rows from a journal, if there is one, and what the disk keeps of them."""
+    if not path.exists():
+        return
+    with closing(open_database(path, schema=_SCHEMA, version=1)) as db:
+        db.execute("PRAGMA secure_delete=ON")
+        with transaction(db):
+            db.execute("DELETE FROM files WHERE patient = ?", (patient,))
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _locked(path: Path) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise BatchRunning from None
+    return lock

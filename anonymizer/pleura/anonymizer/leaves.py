@@ -40,14 +40,23 @@ _DEFLATED: Final = str(DeflatedExplicitVRLittleEndian)
 _UNDEFINED: Final = 0xFFFFFFFF
 
 
+Step = tuple[int, int]
+"""A sequence's tag and the number of an item in it."""
+
+
 class Leaf(NamedTuple):
-    """One primitive element; `sets` are its character sets, `depth` counts its sequences."""
+    """One primitive element; `sets` are its character sets, `depth` counts its sequences.
+
+    `path` leads to the item it is in. A sequence, where one is asked for, has the VR SQ and as
+    `raw` the number of its items, nothing if it has none.
+    """
 
     tag: int
     vr: str
     raw: bytes
     sets: tuple[str, ...]
     depth: int
+    path: tuple[Step, ...] = ()
 
     def text(self) -> str:
         """Return the text, undecodable bytes replaced."""
@@ -92,13 +101,13 @@ class _Window(io.RawIOBase):
 class _Reading:
     """One pass over a file; remembers where pydicom stopped for pixel data."""
 
-    def __init__(self, source: Source) -> None:
-        self.source = source
+    def __init__(self, source: Source, *, with_sequences: bool = False) -> None:
+        self.source, self._with_sequences = source, with_sequences
         self.file: BinaryIO = _buffered(source, 132)
         self.stopped_at: tuple[int, int] | None = None  # length and position of a value
 
     def leaves(self) -> Iterator[Leaf]:
-        """Yield every primitive element, the file meta first.
+        """Yield every primitive element, the file meta first, and sequences if asked for.
 
         Raises:
             SelfCheckFailed: the file does not end where its data set does.
@@ -125,7 +134,7 @@ class _Reading:
                 if tag == 0x00080005:
                     sets = _terms(element)
                 if vr == "SQ":
-                    yield from _nested(element, sets, is_little, 1)
+                    yield from _nested(element, sets, is_little, (), self._with_sequences)
                 elif type(value) is bytes:
                     yield Leaf(tag, vr, value, sets, 0)
                 else:
@@ -162,6 +171,11 @@ def leaves_of(source: Source | bytes) -> Iterator[Leaf]:
     return _Reading(BytesSource(source) if isinstance(source, bytes) else source).leaves()
 
 
+def elements_of(source: Source) -> Iterator[Leaf]:
+    """Yield every element of a file outside its pixel data, each sequence before its items."""
+    return _Reading(source, with_sequences=True).leaves()
+
+
 def preamble_of(source: Source | bytes) -> bytes:
     """Return the first 128 bytes."""
     return source[:128] if isinstance(source, bytes) else source.read(0, 128)
@@ -176,10 +190,18 @@ def _is_data_set(tag: BaseTag, vr: str | None, length: int) -> bool:
 
 
 def _nested(
-    sequence: RawDataElement | DataElement, sets: tuple[str, ...], is_little: bool, depth: int
+    sequence: RawDataElement | DataElement,
+    sets: tuple[str, ...],
+    is_little: bool,
+    path: tuple[Step, ...],
+    with_sequences: bool,
 ) -> Iterator[Leaf]:
-    for item in _items(sequence, is_little):
-        inner = sets
+    items, depth, above = _items(sequence, is_little), len(path) + 1, int(sequence.tag)
+    if with_sequences:
+        count = str(len(items)).encode() if items else b""
+        yield Leaf(above, "SQ", count, (), len(path), path)
+    for number, item in enumerate(items):
+        inner, place = sets, (*path, (above, number))
         if 0x00080005 in item:
             inner = _terms(item.get_item(0x00080005))
         for element in item.elements():
@@ -187,9 +209,9 @@ def _nested(
             if vr is None or vr == "UN":
                 vr = _vr(tag)
             if vr == "SQ":
-                yield from _nested(element, inner, is_little, depth + 1)
+                yield from _nested(element, inner, is_little, place, with_sequences)
             else:
-                yield Leaf(tag, vr, _raw(element), inner, depth)
+                yield Leaf(tag, vr, _raw(element), inner, depth, place)
 
 
 def _items(element: RawDataElement | DataElement, is_little: bool) -> Sequence[Dataset]:

@@ -2,7 +2,8 @@
 
 An element stays only if the table lists its creator, group and offset, its creator is in the
 same data set, and its value is what the table's VR and multiplicity allow. Everything else is
-removed, nested or not. No row is a sequence or of bulk data, so none is ever kept.
+removed, nested or not. The rows of Table E.3.10-1 that are sequences, bulk data, free text, UIDs
+or absolute times are not in the table, so none of those is ever kept.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from pleura.anonymizer.text import Seeds, decode_text, has_pattern
 from pleura.anonymizer.wire import Element
 
 _WIDTHS: Final[Mapping[str, int]] = {"SS": 2, "US": 2, "SL": 4, "UL": 4, "FL": 4, "FD": 8}
+_ORDERS: Final[tuple[Literal["little", "big"], ...]] = ("little", "big")
+_PLAIN_RUN: Final = re.compile(rb"[0-9A-Za-z]{4,}")
 _LAWFUL: Final[Mapping[str, re.Pattern[str]]] = {
     "DS": re.compile(r" *[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)? *"),
     "IS": re.compile(r" *[+-]?\d{1,11} *"),
@@ -126,7 +129,8 @@ def _is_clean(element: Element, row: SafeRow, seeds: Seeds, character_sets: Sequ
     raw = bytes(element.value)
     width = _WIDTHS.get(row.vr)
     if width is not None:
-        return len(raw) % width == 0 and row.allows(len(raw) // width)
+        is_lawful = len(raw) % width == 0 and row.allows(len(raw) // width)
+        return is_lawful and not _hides_seed(raw, row.vr, seeds)
     text = decode_text(raw, character_sets, row.vr)
     if text is None:
         return False
@@ -136,3 +140,18 @@ def _is_clean(element: Element, row: SafeRow, seeds: Seeds, character_sets: Sequ
     if row.vr in ("DS", "IS"):
         return not any(seeds.equals_number(part) for part in parts)
     return not any(seeds.found_in(part) or has_pattern(part) for part in parts)
+
+
+def _hides_seed(raw: bytes, vr: str, seeds: Seeds) -> bool:
+    """Return whether binary numbers are an identifier, or are text in truth and hold a seed.
+
+    The byte order is not known here, so long integers are read in both.
+    """
+    if any(seeds.found_in(run.decode("ascii")) for run in _PLAIN_RUN.findall(raw)):
+        return True
+    if vr not in ("SL", "UL"):  # shorter ones have no six digits
+        return False
+    words = [raw[at : at + 4] for at in range(0, len(raw), 4)]
+    return any(
+        seeds.equals_number(str(int.from_bytes(word, order))) for word in words for order in _ORDERS
+    )

@@ -233,13 +233,18 @@ def move_in(tree: Path, folder: Path) -> None:
     for name, _, names in os.walk(tree):
         folders.append(Path(name))
         files += [Path(name, file) for file in names]
-    with ThreadPoolExecutor(_SYNCERS) as pool:
-        list(pool.map(fsync_file, files))
+    with ThreadPoolExecutor(_SYNCERS) as pool:  # the kernel syncs what is asked for together
+        list(pool.map(_sync_all, [files[start::_SYNCERS] for start in range(_SYNCERS)]))
     for inner in folders:
         fsync_folder(inner)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     _move(tree, folder / tree.name)
     fsync_folder(folder.parent)
+
+
+def _sync_all(files: Sequence[Path]) -> None:
+    for file in files:
+        fsync_file(file)
 
 
 def _move(path: Path, target: Path) -> None:

@@ -27,7 +27,7 @@ from pleura.anonymizer.pseudonyms import Pseudonyms
 from pleura.anonymizer.rules import load_rules
 from pleura.anonymizer.workers import Outcome, Task
 from pleura.common.canonical import canonical_json
-from pleura.common.files import begin_writeback
+from pleura.common.files import begin_writeback, fsync_folder
 
 STAGING: Final = ".staging"
 TREE: Final = "tree"
@@ -86,12 +86,15 @@ class DeidJob:
             ocr=self.ocr, allow_unread_text=self.allow_unread_text, fsync=False,
         )  # fmt: skip
 
+    def bars(self, patient: str) -> bool:
+        """Return whether the patient behind a pseudonym was erased."""
+        return bool(self.tombstones) and self.key.tombstone_of(patient) in self.tombstones
+
     @property
     def settings(self) -> str:
         """SHA-256 (hex) of all that decides about the bytes of an output."""
         parts = [VERSION, self.profile.digest, load_rules().digest, self.key.key_id, self.key.kind]
         parts += [str(self.key.version), str(self.allow_unread_text), self.ocr]
-        parts += sorted(self.tombstones)
         return hashlib.sha256(canonical_json(parts)).hexdigest()
 
 
@@ -114,3 +117,13 @@ def sweep(staging: Path, is_known: Callable[[str], bool]) -> None:
             path = Path(folder, name)
             if not is_known(str(path.relative_to(staging))):
                 path.unlink()
+
+
+def drop_staged(staging: Path, patient: str) -> int:
+    """Delete a patient's files from staging; return how many there were."""
+    folders = list(staging.glob(f"*/{patient}"))
+    count = sum(path.is_file() for folder in folders for path in folder.rglob("*"))
+    for folder in folders:
+        shutil.rmtree(folder)
+        fsync_folder(folder.parent)
+    return count

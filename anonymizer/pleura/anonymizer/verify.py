@@ -9,11 +9,9 @@ a refusal.
 from __future__ import annotations
 
 import re
-import unicodedata
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import date, timedelta
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Final
 
 from pydicom._uid_dict import UID_dictionary
@@ -22,55 +20,26 @@ from pydicom.config import disable_value_validation
 from pleura.anonymizer.errors import SelfCheckFailed
 from pleura.anonymizer.leaves import Leaf, leaves_of, preamble_of
 from pleura.anonymizer.private import load_safe_rows
+from pleura.anonymizer.residues import (
+    DIGITS,
+    DUMMY_TEXT,
+    READ_VRS,
+    TEXT_VRS,
+    WORD,
+    Expectation,
+    Residues,
+    collect,
+    fold,
+    parse_day,
+)
 from pleura.anonymizer.source import Source
-from pleura.anonymizer.text import is_maker
 
 _META_TAGS: Final = frozenset(
     {0x00020000, 0x00020001, 0x00020002, 0x00020003, 0x00020010, 0x00020012, 0x00020013}
 )
-_TEXT_VRS: Final = frozenset({"LO", "SH", "UC", "LT", "ST", "UT", "CS", "AE", "UR", "AS"})
-_READ_VRS: Final = _TEXT_VRS | {"PN", "UI", "DA", "DT", "TM", "DS", "IS"}
 _DEFLATED_FRAMES: Final = "1.2.840.10008.1.2.8.1"  # newer than pydicom's dictionary
-_DUMMY_TEXT: Final = "ANONYMIZED"
 _DUMMY_DATES: Final = ("", "19000101", "19000101000000", "000000")
 _MAPPED: Final = re.compile(r"2\.25\.[1-9][0-9]{0,38}")
-_DAY: Final = re.compile(r"(\d{4})[.-]?(\d{1,2})[.-]?(\d{1,2})")
-_WORD: Final = re.compile(r"[^\W_]+")
-_DIGITS: Final = re.compile(r"\d+")
-_SPLIT: Final = re.compile(r"[\s^=,;.'\-_/\\]+")
-
-
-@dataclass(frozen=True, slots=True)
-class Expectation:
-    """What the output may contain although it looks like a residue.
-
-    `retained`: tags an active option keeps. `authored`: texts the engine writes itself.
-    `shift_days`: None where dates must be gone. `carries_midnight`: times move too, so a date
-    may be one day further. `year_only`: the first of January of a year that was there may stay.
-    `safe_private`: private attributes of the safe list may stay; they are searched like others.
-    """
-
-    pseudonym: str
-    shift_days: int | None
-    retained: frozenset[int]
-    identifying: frozenset[int]
-    defined_terms: frozenset[str]
-    authored: frozenset[str]
-    carries_midnight: bool = False
-    year_only: bool = False
-    safe_private: bool = False
-
-
-@dataclass(slots=True)
-class _Residues:
-    """Identifying values of the input."""
-
-    words: set[str] = field(default_factory=set)
-    phrases: set[str] = field(default_factory=set)
-    numbers: set[str] = field(default_factory=set)
-    uids: set[str] = field(default_factory=set)
-    days: set[date] = field(default_factory=set)
-    raw: set[bytes] = field(default_factory=set)
 
 
 def check_residuals(source: Source | bytes, output: Source | bytes, expected: Expectation) -> None:
@@ -83,9 +52,9 @@ def check_residuals(source: Source | bytes, output: Source | bytes, expected: Ex
     try:
         with warnings.catch_warnings(), disable_value_validation():
             warnings.simplefilter("ignore")
-            residues = _collect(leaves_of(source), expected)
+            residues = collect(leaves_of(source), expected)
             leaves = list(leaves_of(output))
-            safe = _safe_leaves(leaves) if expected.safe_private else {}
+            safe = safe_leaves(leaves) if expected.safe_private else {}
             leaves = [safe.get(number, leaf) for number, leaf in enumerate(leaves)]
             _check_marks(preamble_of(output), leaves, expected)
             suspects = _Suspects(leaves, residues, expected)
@@ -101,7 +70,7 @@ def check_residuals(source: Source | bytes, output: Source | bytes, expected: Ex
         raise SelfCheckFailed(f"scan ended with {type(exc).__name__}") from None
 
 
-def _safe_leaves(leaves: Sequence[Leaf]) -> dict[int, Leaf]:
+def safe_leaves(leaves: Sequence[Leaf]) -> dict[int, Leaf]:
     """Return the private leaves of the safe list by position, with the VR of the list.
 
     Their creators too. The creator must stand before its elements in the same item.
@@ -139,73 +108,6 @@ def _name(tag: int) -> str:
     return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
-def _fold(text: str) -> str:
-    if text.isascii():
-        return text.lower()
-    decomposed = unicodedata.normalize("NFKD", text).casefold()
-    return "".join(c for c in decomposed if unicodedata.category(c) != "Mn")
-
-
-def _collect(leaves: Iterator[Leaf], expected: Expectation) -> _Residues:
-    """Find what identifies somebody in the input: names, IDs, dates, UIDs, addresses."""
-    found = _Residues()
-    for leaf in leaves:
-        if leaf.tag in expected.retained or leaf.tag >> 16 == 2 or leaf.vr not in _READ_VRS:
-            continue
-        text = leaf.text()
-        if leaf.vr == "PN":
-            _collect_name(text, leaf.raw, found, expected)
-        elif leaf.vr == "UI":
-            found.uids |= {u for u in text.split("\\") if len(u) >= 8 and u not in UID_dictionary}
-        elif leaf.vr in ("DA", "DT"):
-            found.days |= {d for d in map(_day, text.split("\\")) if d}
-        elif leaf.vr in ("AE", "UR") or (leaf.tag in expected.identifying and leaf.vr in _TEXT_VRS):
-            for part in text.split("\\"):
-                _collect_identifier(part.strip(" \0"), found, expected)
-    for day in found.days:
-        iso = day.isoformat()
-        year, month, number = iso.split("-")
-        found.numbers.add(year + month + number)
-        found.phrases |= {iso, f"{number}.{month}.{year}", f"{month}/{number}/{year}"}
-    return found
-
-
-def _collect_name(text: str, raw: bytes, found: _Residues, expected: Expectation) -> None:
-    for part in _SPLIT.split(_fold(text)):
-        if part.upper() in expected.defined_terms:
-            continue
-        if part.isdigit():
-            _collect_identifier(part, found, expected)
-        elif len(part) >= 3 or part[:1] >= "\u1100":
-            found.words.add(part)
-            if len(part) >= 4 or not part.isascii():
-                found.phrases.add(part)
-    found.raw |= {part.lower() for part in re.split(rb"[\^=\s\\]", raw) if _is_searchable(part)}
-
-
-def _collect_identifier(text: str, found: _Residues, expected: Expectation) -> None:
-    folded = _fold(text)
-    if len(folded) < 4 or folded.upper() in expected.defined_terms or is_maker(folded):
-        return
-    (found.numbers if folded.isdigit() else found.phrases).add(folded)
-    raw = folded.encode()
-    if _is_searchable(raw):
-        found.raw.add(raw)
-
-
-def _is_searchable(raw: bytes) -> bool:
-    """Return whether bytes are long and varied enough to search binary values for."""
-    return len(raw) >= 6 and len(set(raw)) >= 3
-
-
-def _day(text: str) -> date | None:
-    match = _DAY.match(text.strip())
-    try:
-        return date(int(match[1]), int(match[2]), int(match[3])) if match else None
-    except ValueError:
-        return None
-
-
 def _check_marks(preamble: bytes, leaves: Sequence[Leaf], expected: Expectation) -> None:
     if any(preamble):
         raise SelfCheckFailed("preamble")
@@ -226,21 +128,21 @@ class _Suspects:
     Says only whether something is anywhere; the leaf it is in is then found one by one.
     """
 
-    def __init__(self, leaves: Sequence[Leaf], residues: _Residues, expected: Expectation) -> None:
+    def __init__(self, leaves: Sequence[Leaf], residues: Residues, expected: Expectation) -> None:
         texts: list[str] = []
         values: list[bytes] = []
         for leaf in leaves:
             if leaf.tag >> 16 == 2 or leaf.tag in expected.retained:
                 continue
-            if leaf.vr in _TEXT_VRS:
+            if leaf.vr in TEXT_VRS:
                 texts.append(leaf.text())
-            elif leaf.vr not in _READ_VRS:
+            elif leaf.vr not in READ_VRS:
                 values.append(leaf.raw)
         text = "\n".join(texts)
-        folded = _fold(text)
+        folded = fold(text)
         self.in_text = (
-            not residues.words.isdisjoint(_WORD.findall(folded))
-            or not residues.numbers.isdisjoint(_DIGITS.findall(folded))
+            not residues.words.isdisjoint(WORD.findall(folded))
+            or not residues.numbers.isdisjoint(DIGITS.findall(folded))
             or any(phrase in folded for phrase in residues.phrases)
             or any(uid in text for uid in residues.uids)
         )
@@ -249,7 +151,7 @@ class _Suspects:
 
 
 def _problem(
-    leaf: Leaf, residues: _Residues, expected: Expectation, suspects: _Suspects
+    leaf: Leaf, residues: Residues, expected: Expectation, suspects: _Suspects
 ) -> str | None:
     """Return what is wrong with one output element, in fixed words, or None."""
     group = leaf.tag >> 16
@@ -259,25 +161,25 @@ def _problem(
         return _uid_problem(leaf, residues) if leaf.vr == "UI" else None
     if leaf.tag in expected.retained:
         return None
-    if leaf.vr not in _READ_VRS:
+    if leaf.vr not in READ_VRS:
         is_found = suspects.in_bytes and any(raw in leaf.raw.lower() for raw in residues.raw)
         return "bytes" if is_found else None
-    if leaf.vr in _TEXT_VRS and not suspects.in_text:
+    if leaf.vr in TEXT_VRS and not suspects.in_text:
         return None
     text = leaf.text()
     if leaf.vr == "PN":
-        return None if text in ("", expected.pseudonym, _DUMMY_TEXT) else "foreign name"
+        return None if text in ("", expected.pseudonym, DUMMY_TEXT) else "foreign name"
     if leaf.vr == "UI":
         return _uid_problem(leaf, residues)
     if leaf.vr in ("DA", "DT", "TM"):
         return None if _is_expected_time(leaf.vr, text, residues, expected) else "date"
-    if leaf.vr in _TEXT_VRS:
+    if leaf.vr in TEXT_VRS:
         return "text" if _text_leaks(leaf, text, residues, expected) else None
     numbers = {part.strip() for part in text.split("\\")}  # DS, IS
     return "number" if any(len(n) >= 6 for n in numbers & residues.numbers) else None
 
 
-def _uid_problem(leaf: Leaf, residues: _Residues) -> str | None:
+def _uid_problem(leaf: Leaf, residues: Residues) -> str | None:
     for uid in leaf.text().split("\\"):
         uid = uid.strip(" \0")
         if uid in residues.uids:
@@ -289,7 +191,7 @@ def _uid_problem(leaf: Leaf, residues: _Residues) -> str | None:
     return None
 
 
-def _is_expected_time(vr: str, text: str, residues: _Residues, expected: Expectation) -> bool:
+def _is_expected_time(vr: str, text: str, residues: Residues, expected: Expectation) -> bool:
     for part in text.split("\\"):
         if part in _DUMMY_DATES:
             continue
@@ -301,23 +203,23 @@ def _is_expected_time(vr: str, text: str, residues: _Residues, expected: Expecta
             return False
         if vr == "TM" or (vr == "DT" and len(part) < 8):
             continue
-        day = _day(part[:8])
+        day = parse_day(part[:8])
         moves = range(expected.shift_days, expected.shift_days + expected.carries_midnight + 1)
         if day is None or all(day - timedelta(days=n) not in residues.days for n in moves):
             return False
     return True
 
 
-def _text_leaks(leaf: Leaf, text: str, residues: _Residues, expected: Expectation) -> bool:
-    if text in (expected.pseudonym, _DUMMY_TEXT) or text in expected.authored:
+def _text_leaks(leaf: Leaf, text: str, residues: Residues, expected: Expectation) -> bool:
+    if text in (expected.pseudonym, DUMMY_TEXT) or text in expected.authored:
         return False
     for part in text.split("\\"):
         part = part.strip()
         if leaf.vr == "CS" and part in expected.defined_terms:
             continue
-        folded = _fold(part)
-        words = set(_WORD.findall(folded))
-        numbers = set(_DIGITS.findall(folded))
+        folded = fold(part)
+        words = set(WORD.findall(folded))
+        numbers = set(DIGITS.findall(folded))
         if words & residues.words or numbers & residues.numbers:
             return True
         if any(phrase in folded for phrase in residues.phrases):

@@ -3,6 +3,7 @@
 Reads the finished files through `leaves` (pydicom's reader, never the engine's) and says which
 promise a file breaks: place, marks, file meta, private or odd groups, foreign UIDs, its line in
 the audit. Any folder may be given. Answers are counts; no name, value or path is among them.
+`comparing` adds what the sources show.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ from pleura.anonymizer.audit import AuditLog, verify_audit
 from pleura.anonymizer.errors import AuditBroken
 from pleura.anonymizer.leaves import Leaf, leaves_of, preamble_of
 from pleura.anonymizer.marking import IMPLEMENTATION_CLASS_UID
-from pleura.anonymizer.profile import METHOD_MEANINGS
+from pleura.anonymizer.profile import METHOD_MEANINGS, PROFILE_NAMES, Profile, load_profile
+from pleura.anonymizer.rules import describe, load_rules
+from pleura.anonymizer.scoring import Category, Ratio, scores_to_json
 from pleura.anonymizer.source import FileSource
+from pleura.anonymizer.verify import safe_leaves
 from pleura.anonymizer.writing import digest_of
 
 Names = Literal["uid", "mirror"]
@@ -59,6 +63,36 @@ class Facts:
 
 
 @dataclass(slots=True)
+class Compared:
+    """What the pairs show: leaks, the ten scores (DEID 14) and what became of the pictures.
+
+    `leaks` has `top`, `nested` and `words`; `lost` counts what a score misses by attribute (0:
+    no one attribute); `pixels` has the number of pictures by outcome, and of pixels in them and
+    blacked out.
+    """
+
+    pairs: int = 0
+    leaks: Counter[str] = field(
+        default_factory=lambda: Counter(dict.fromkeys(("top", "nested", "words"), 0))
+    )
+    scores: Mapping[Category, Ratio] = field(default_factory=dict)
+    lost: Counter[tuple[Category, int]] = field(default_factory=Counter)
+    pixels: Counter[str] = field(default_factory=Counter)
+
+    def to_dict(self) -> Mapping[str, object]:
+        """Return the counts for JSON; unlisted attributes go without their number."""
+        lost: Counter[tuple[str, str]] = Counter()
+        for (name, tag), count in self.lost.items():
+            lost[name, _attribute(tag)] += count
+        return {
+            "leaks": dict(self.leaks),
+            "scores": scores_to_json(self.scores),
+            "lost": [[name, tag, count] for (name, tag), count in sorted(lost.items())],
+            "pixels": dict(self.pixels),
+        }
+
+
+@dataclass(slots=True)
 class Report:
     """Counts of a verification: `failed` has every check that was made, 0 where it holds.
 
@@ -68,8 +102,13 @@ class Report:
     files: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     absent: int = 0
-    pairs: int = 0
     audit_head: str = ""
+    compared: Compared | None = None
+
+    @property
+    def pairs(self) -> int:
+        """Number of files that were compared with their source."""
+        return self.compared.pairs if self.compared is not None else 0
 
     @property
     def is_sound(self) -> bool:
@@ -85,7 +124,13 @@ class Report:
             "absent": self.absent,
             "pairs": self.pairs,
             "audit_head": self.audit_head,
+            **(self.compared.to_dict() if self.compared is not None else {}),
         }
+
+
+def _attribute(tag: int) -> str:
+    rules = load_rules()
+    return describe(tag) if tag in rules.rows or tag in rules.kept else "unlisted" if tag else ""
 
 
 def verify_output(
@@ -143,16 +188,34 @@ def examine(path: Path) -> tuple[Facts | None, set[str]]:
         return None, {"unreadable"}
     finally:
         source.close()
-    for leaf in leaves:
-        problem = _problem(leaf)
+    facts = _facts(leaves)
+    profile = claimed_profile(facts)
+    safe = safe_leaves(leaves) if profile.safe_private else {}
+    retained = load_rules().retained(profile)
+    for number, leaf in enumerate(leaves):
+        problem = None if number in safe else _problem(leaf, retained)
         if problem:
             problems.add(problem)
-    facts = _facts(leaves)
     if not _PSEUDONYM.fullmatch(facts.patient) or _top(leaves, 0x00100010) != facts.patient:
         problems.add("pseudonym")
     if not _is_marked(leaves, facts):
         problems.add("marks")
     return facts, problems
+
+
+def claimed_profile(facts: Facts) -> Profile:
+    """Return the profile with exactly the options that the codes in the file claim."""
+    name = facts.profile if facts.profile in PROFILE_NAMES else "hipaa_safe_harbor"
+    is_shifted = "113107" in facts.codes
+    return load_profile(name).model_copy(
+        update={
+            "dates": "shift" if is_shifted else "remove",
+            "year_only": facts.is_modified and not is_shifted,
+            "retain_patient_characteristics": "113108" in facts.codes,
+            "retain_device_identity": "113109" in facts.codes,
+            "safe_private": "113111" in facts.codes,
+        }
+    )
 
 
 def _accepted(audit: Path, report: Report) -> dict[str, int] | None:
@@ -166,7 +229,7 @@ def _accepted(audit: Path, report: Report) -> dict[str, int] | None:
     return {line.receipt.output_sha256: 1 for line in lines if line.receipt is not None}
 
 
-def _problem(leaf: Leaf) -> str | None:
+def _problem(leaf: Leaf, retained: frozenset[int]) -> str | None:
     group = leaf.tag >> 16
     if group & 1:
         return "private element"
@@ -176,7 +239,7 @@ def _problem(leaf: Leaf) -> str | None:
             return "file meta"
     elif group < 8 or 0x5000 <= group <= 0x50FF or 0x6000 <= group <= 0x60FF:
         return "odd group"
-    if leaf.vr == "UI":
+    if leaf.vr == "UI" and leaf.tag not in retained:
         uids = (uid.strip(" \0") for uid in leaf.text().split("\\"))
         if any(uid and not _is_known(uid) for uid in uids):
             return "foreign UID"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydicom import Dataset, dcmread
 
-from tests.benchmarks.deid.categories import STANDARD_UIDS, Ratio
+from pleura.anonymizer.scoring import STANDARD_UIDS, Ratio
 from tests.benchmarks.deid.reading import text_of, walk
 
 Outputs = Mapping[str, Path | None]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from rich.table import Table
 
-from tests.benchmarks.deid.categories import NAMES
+from pleura.anonymizer.scoring import NAMES
+from tests.benchmarks.deid.conformance import NewErrors
 from tests.benchmarks.deid.consistency import Consistency
 from tests.benchmarks.deid.scorer import KINDS, Score
 
@@ -28,7 +29,7 @@ class Row:
     tool: str
     score: Score
     note: str = ""
-    new_errors: int | None = None
+    new_errors: NewErrors | None = None
 
 
 def table_of(rows: Sequence[Row]) -> Table:
@@ -64,8 +65,13 @@ def _lines(rows: Sequence[Row]) -> list[list[str]]:
         lines.append([name, *(f"{100 * r.share:.2f} % of {r.required:,}" for r in ratios)])
     lines.append(["all ten", *(f"{100 * row.score.total.share:.3f} %" for row in rows)])
     lines.append(["mean of the ten", *(f"{100 * row.score.mean:.3f} %" for row in rows)])
-    errors = ["not run" if row.new_errors is None else f"{row.new_errors:,}" for row in rows]
-    lines.append(["new dciodvfy errors", *errors])
+    errors = [row.new_errors for row in rows]
+    lines.append(
+        ["new dciodvfy errors", *("not run" if e is None else f"{e.own:,}" for e in errors)]
+    )
+    lines.append(
+        ["as the table orders", *("not run" if e is None else f"{e.ordered:,}" for e in errors)]
+    )
     lines.append(["note", *(row.note for row in rows)])
     return lines
 
@@ -91,7 +97,7 @@ def json_of(rows: Sequence[Row], consistency: Mapping[str, Consistency]) -> str:
             "lost": [
                 [name, f"{tag:08X}", count] for (name, tag), count in sorted(row.score.lost.items())
             ],
-            "new_dciodvfy_errors": row.new_errors,
+            "new_dciodvfy_errors": None if row.new_errors is None else asdict(row.new_errors),
             "note": row.note,
         }
         for row in rows

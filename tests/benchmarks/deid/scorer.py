@@ -14,7 +14,8 @@ from pathlib import Path
 
 from pydicom import Dataset
 
-from tests.benchmarks.deid.categories import Categories, Ratio
+from pleura.anonymizer.scoring import Category, Ratio, total
+from tests.benchmarks.deid.categories import Categories
 from tests.benchmarks.deid.manifest import Corpus, PlantedFile, Record
 from tests.benchmarks.deid.reading import Seen, Unreadable, element_at, fold, item_at, read, text_of
 
@@ -44,17 +45,14 @@ class Score:
     written: int
     found: Mapping[str, int]
     planted: Mapping[str, int]
-    categories: Mapping[str, Ratio]
+    categories: Mapping[Category, Ratio]
     findings: Mapping[Finding, int]
-    lost: Mapping[tuple[str, int], int]
+    lost: Mapping[tuple[Category, int], int]
 
     @property
     def total(self) -> Ratio:
         """All ten categories in one figure; the words removed outweigh all others in it."""
-        return Ratio(
-            sum(ratio.correct for ratio in self.categories.values()),
-            sum(ratio.required for ratio in self.categories.values()),
-        )
+        return total(self.categories.values())
 
     @property
     def mean(self) -> float:

@@ -89,7 +89,7 @@ def test_case_5_text_goes_from_every_frame_of_a_planar_colour_ultrasound(tmp_pat
         assert gone[letters].all()
         assert gone.mean() < 0.15
         assert np.array_equal(old[~gone], new[~gone])
-    assert written.PhotometricInterpretation == "RGB"
+    assert (written.PhotometricInterpretation, written.PlanarConfiguration) == ("RGB", 1)
     assert written.BurnedInAnnotation == "NO"
     assert result.receipt.ocr is not None
     assert result.receipt.ocr.frames == 3

@@ -1,4 +1,4 @@
-"""The commands that look at an output, and the one that deletes a patient."""
+"""The commands that look at an output: verify, receipt, explain, preview."""
 
 from __future__ import annotations
 
@@ -8,39 +8,16 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
-from typer.testing import CliRunner, Result
 
-from pleura.anonymizer.cli import app
+from pleura.anonymizer import recall
 from pleura.anonymizer.pseudonyms import ProjectKey
+from tests.builders.anonymize_cli import call, pairs, run, two_files, verified
 from tests.builders.identified import PLANTED, ct_dataset, write
-
-
-def call(*words: object) -> Result:
-    return CliRunner().invoke(app, [str(word) for word in words])
-
-
-def run(site: Path, *extra: object, profile: str = "gdpr_pseudonymous") -> Result:
-    command = ("run", site / "in", site / "out", "--profile", profile, "--jobs", 1)
-    return call(*command, "--key", site / "key", "--name-map", site / "names", *extra)
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    ProjectKey.create(tmp_path / "key")
-    write(tmp_path / "in" / "a.dcm", ct_dataset())
-    write(tmp_path / "in" / "b.dcm", ct_dataset(SOPInstanceUID="1.2.9"))
-    return tmp_path
-
-
-def verified(site: Path, *extra: object) -> tuple[int, dict[str, int], dict[str, object]]:
-    result = call("verify", site / "out", "--json", *extra)
-    assert not any(value in result.output for value in PLANTED.values())
-    report = json.loads(result.stdout)
-    return result.exit_code, {k: n for k, n in report["failed"].items() if n}, report
-
-
-def pairs(site: Path) -> tuple[object, ...]:
-    return "--against", site / "in", "--name-map", site / "names"
+    return two_files(tmp_path)
 
 
 @pytest.mark.parametrize("profile", ["gdpr_pseudonymous", "research_dates", "hipaa_safe_harbor"])
@@ -108,20 +85,6 @@ def test_a_broken_audit_is_a_failed_check_and_stops_a_receipt(site: Path) -> Non
     assert "DEID-AUDIT" in result.stderr
 
 
-def test_an_empty_folder_is_not_sound(tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    assert call("verify", tmp_path / "out").exit_code == 1
-
-
-def test_comparing_needs_both_and_a_sound_name_map(site: Path) -> None:
-    run(site)
-    assert call("verify", site / "out", "--against", site / "in").exit_code == 2
-    (site / "names").write_text("{}\n")
-    result = call("verify", site / "out", *pairs(site))
-    assert result.exit_code == 3
-    assert "DEID-NAME-MAP" in result.stderr
-
-
 def test_mirror_keeps_names_and_is_verified_as_such(site: Path) -> None:
     assert run(site, "--names", "mirror").exit_code == 0
     assert (site / "out" / "a.dcm").exists()
@@ -141,43 +104,54 @@ def test_a_receipt_hides_small_counts_and_every_pseudonym(site: Path) -> None:
     assert "audit head" in text
 
 
+def test_evidence_has_the_recall_of_the_reader_and_for_which_it_was_measured(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(site)
+    shipped = recall.load_recall()
+    monkeypatch.setattr(recall, "installed_reader", lambda: shipped.reader_version)
+    monkeypatch.setattr(recall, "VERSION", shipped.pleura_version)
+    result = call("receipt", site / "out", "--evidence")
+    assert f"{shipped.reader} {shipped.reader_version}" in result.stdout
+    assert str(shipped.measured_on) in result.stdout
+    for share in (shipped.strong, shipped.every, shipped.markers_kept, *shipped.strings.values()):
+        assert str(share) in result.stdout
+    assert "warning" not in (result.stdout + result.stderr).lower()
+    found = json.loads(call("receipt", site / "out", "--evidence", "--json").stdout)
+    assert found["evidence"]["reader"]["recall"] == json.loads(shipped.to_json())
+    assert "reader" not in call("receipt", site / "out").stdout
+
+
+@pytest.mark.parametrize(("installed", "words"), [("1.4.99", "do not hold"), (None, "no text")])
+def test_evidence_warns_where_another_reader_is_installed(
+    site: Path, monkeypatch: pytest.MonkeyPatch, installed: str | None, words: str
+) -> None:
+    run(site)
+    monkeypatch.setattr(recall, "installed_reader", lambda: installed)
+    result = call("receipt", site / "out", "--evidence")
+    assert words in result.stdout
+    assert words in result.stderr
+    found = json.loads(call("receipt", site / "out", "--evidence", "--json").stdout)
+    assert any(words in warning for warning in found["evidence"]["reader"]["warnings"])
+
+
+def test_evidence_without_the_figures_is_refused(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(site)
+    monkeypatch.setattr(recall, "TABLE", "no_such_table.json")
+    recall.load_recall.cache_clear()
+    result = call("receipt", site / "out", "--evidence")
+    assert result.exit_code == 3
+    assert "DEID-RULES" in result.stderr
+    assert call("receipt", site / "out").exit_code == 0
+    recall.load_recall.cache_clear()
+
+
 def test_a_receipt_needs_an_audit(site: Path) -> None:
     result = call("receipt", site / "in")
     assert result.exit_code == 3
     assert "DEID-NO-AUDIT" in result.stderr
-
-
-@pytest.mark.parametrize("profile", ["gdpr_pseudonymous", "hipaa_safe_harbor"])
-def test_an_erased_patient_is_gone_and_does_not_come_back(site: Path, profile: str) -> None:
-    run(site, profile=profile)
-    (patient,) = (site / "out").iterdir()
-    words = ("erase", patient.name, site / "out", "--key", site / "key")
-    assert call(*words).exit_code == 2
-    assert len(list(patient.iterdir())) == 1
-    done = json.loads(call(*words, "--yes", "--json").stdout)
-    assert (done["files"], done["is_repeat"]) == (2, False)
-    assert not patient.exists()
-    assert json.loads(call(*words, "--yes", "--json").stdout)["is_repeat"] is True
-    again = run(site, "--json", profile=profile)
-    assert again.exit_code == 1
-    assert json.loads(again.stdout)["quarantined"] == {"ERASED": 2}
-
-
-def test_a_patient_whose_rows_were_lost_is_erased_by_folder(site: Path) -> None:
-    run(site)
-    (site / "out.erasure.db").unlink()
-    (patient,) = (site / "out").iterdir()
-    result = call("erase", patient.name, site / "out", "--key", site / "key", "--yes")
-    assert result.exit_code == 0
-    assert "deleted 2 files" in result.stderr
-
-
-@pytest.mark.parametrize("name", ["../in", "PAAAAAAAAAAAAAAAA"])
-def test_an_unknown_pseudonym_is_not_erased(site: Path, name: str) -> None:
-    run(site)
-    result = call("erase", name, site / "out", "--key", site / "key", "--yes")
-    assert result.exit_code == 3
-    assert len(list((site / "out").rglob("*.dcm"))) == 2
 
 
 def test_explain_names_rules_and_no_value(site: Path) -> None:

@@ -185,7 +185,7 @@ def test_an_erased_patient_does_not_come_back_and_the_others_do(tmp_path: Path, 
         def batch() -> dict[str, int]:
             summary = run_batch(
                 [first, other], out, quarantine, profile=profile, key=key, clock=clock,
-                tombstones=index.tombstones(),
+                tombstones=index.tombstones,
                 on_result=lambda i: index.add_files(
                     [(str(i.result.path.relative_to(out)), i.result.patient)] if i.result else []
                 ),

@@ -82,3 +82,23 @@ def test_a_batch_whose_worker_is_killed_ends_with_every_file(site: Path) -> None
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0
     check_whole(site, json.loads(output))
+
+
+def test_erasing_reaches_what_a_killed_batch_staged(site: Path) -> None:
+    process = start(site, 2)
+    wait_for_some(site, process)
+    process.kill()
+    process.communicate()
+    (patient,) = (site / "out.staging" / "tree").glob("P*")
+    erasing = [sys.executable, "-m", "pleura.common.cli", "anonymize", "erase", patient.name]
+    erasing += [str(site / "out"), "--key", str(site / "key"), "--yes", "--json"]
+    done = json.loads(subprocess.run(erasing, capture_output=True, check=True).stdout)
+    assert done["files"] >= 5
+    assert staged(site) == 0
+    for name in ("out.journal.db", "out.journal.db-wal"):
+        file = site / name
+        assert not file.exists() or patient.name.encode() not in file.read_bytes()
+    again = start(site, 2)
+    output, _ = again.communicate(timeout=120)
+    assert json.loads(output)["quarantined"] == {"ERASED": FILES}
+    assert not list((site / "out").rglob("*.dcm"))

@@ -62,6 +62,9 @@ def context(profile: Profile = GDPR) -> Context:
         (0x00081190, "UR", b"http://x", None),
         (0x0040A160, "UT", b"Quibbleworth", b"ANONYMIZED"),
         (0x0040A160, "UT", b"seen by Quibbleworth", b"seen by"),
+        (0x00620020, "UT", b"lesion of Quibbleworth", b"lesion of"),
+        (0x00620020, "UT", b"Quibbleworth", b"ANONYMIZED"),
+        (0x00189080, "ST", b"Quibbleworth", b"ANONYMIZED"),
         (0x00189424, "LT", b"Wimbrack", None),
         (0x00080106, "DT", b"20200131", b"20200113"),
         (0x00080005, "CS", b"ISO_IR 192", b"ISO_IR 192"),
@@ -151,6 +154,18 @@ def test_a_dummy_sequence_is_one_item_of_dummies() -> None:
     assert "Quibbleworth" not in repr(made)
     assert len(made.items) == 1
     assert dummy(Element(0x0040A730, "SQ", items=[]), context()).items == []
+
+
+def test_a_dummy_of_a_report_item_stays_an_item_of_its_kind_but_holds_no_foreign_code() -> None:
+    kept = [(0x0040A010, b"HAS CONCEPT MOD "), (0x0040A040, b"CODE"), (0x0040A050, b"SEPARATE")]
+    first = [Element(tag, "CS", value) for tag, value in kept]
+    made = dummy(Element(0x0040A730, "SQ", items=[first]), context())
+    assert made.items == [first]
+    odd = [Element(tag, "CS", b"QUIBBLEWORTH") for tag, _ in kept]
+    other = dummy(Element(0x0040A730, "SQ", items=[odd]), context())
+    assert other.items is not None
+    assert {bytes(e.value) for e in other.items[0]} == {b"ANONYMIZED"}
+    assert bytes(dummy(Element(0x00100040, "CS", b"F "), context()).value) == b"ANONYMIZED"
 
 
 def test_a_tag_stays_once_and_in_order() -> None:

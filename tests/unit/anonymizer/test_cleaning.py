@@ -11,9 +11,10 @@ from pydicom.sequence import Sequence
 from pleura.anonymizer import cleaning
 from pleura.anonymizer.errors import SelfCheckFailed
 from pleura.anonymizer.iod import AttributeType
+from pleura.anonymizer.profile import Profile
 from pleura.anonymizer.rules import Action, settle
 from tests.builders.deidentified import GDPR, HIPAA, RESEARCH, cleaned, run
-from tests.builders.identified import ct_dataset, item, write
+from tests.builders.identified import STUDY, ct_dataset, item, write
 
 CREATOR = "GEMS_PARM_01"
 
@@ -55,6 +56,53 @@ def test_only_the_code_that_names_somebody_goes(tmp_path: Path) -> None:
 def test_a_defined_term_stays_although_the_patient_is_called_so(tmp_path: Path) -> None:
     ds = ct_dataset(ImageType=["DERIVED", "PRIMARY", "PERFUSION"], PatientName="Perfusion^Test")
     assert list(cleaned(tmp_path, ds).ImageType) == ["DERIVED", "PRIMARY", "PERFUSION"]
+
+
+SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+REPORT = "1.2.840.10008.5.1.4.1.1.88.33"
+
+
+@pytest.mark.parametrize(
+    ("label", "left"),
+    [("second nodule of Quibbleworth", "second nodule of"), ("Ludmilla", "ANONYMIZED")],
+)
+@pytest.mark.parametrize("profile", [GDPR, HIPAA, RESEARCH])
+def test_a_tracked_segment_keeps_both_of_its_names_without_those_of_people(
+    tmp_path: Path, profile: Profile, label: str, left: str
+) -> None:
+    segment = item(SegmentNumber=1, TrackingID=label, TrackingUID=STUDY + ".77")
+    ds = ct_dataset(SOPClassUID=SEGMENTATION, Modality="SEG", SegmentSequence=[segment])
+    after = cleaned(tmp_path, ds, profile=profile).SegmentSequence[0]
+    assert after.TrackingID == left
+    assert after.TrackingUID.startswith("2.25.")
+
+
+def test_the_texts_of_a_report_lose_names_and_never_their_element(tmp_path: Path) -> None:
+    texts = [
+        item(RelationshipType="CONTAINS", ValueType="TEXT", TextValue=text)
+        for text in ("no effusion, seen by Zweistein", "Quibbleworth")
+    ]
+    inner = item(RelationshipType="CONTAINS", ValueType="CONTAINER", ContentSequence=[texts[1]])
+    ds = ct_dataset(SOPClassUID=REPORT, Modality="SR", PixelData=None)
+    ds.ContentSequence = Sequence([texts[0], inner])
+    first, second = cleaned(tmp_path, ds, profile=GDPR).ContentSequence
+    assert first.TextValue == "no effusion, seen by"
+    assert second.ContentSequence[0].TextValue == "ANONYMIZED"
+
+
+@pytest.mark.parametrize("profile", [GDPR, HIPAA, RESEARCH])
+def test_who_assigned_a_number_is_a_dummy_since_its_kind_may_not_stand_alone(
+    tmp_path: Path, profile: Profile
+) -> None:
+    issuers = [
+        item(LocalNamespaceEntityID="WENDELIN LAB"),
+        item(UniversalEntityID="https://wendelin.example/numbers", UniversalEntityIDType="URI"),
+    ]
+    ds = ct_dataset(IssuerOfAccessionNumberSequence=issuers, StationName="WENDELIN LAB")
+    local, universal = cleaned(tmp_path, ds, profile=profile).IssuerOfAccessionNumberSequence
+    assert local.LocalNamespaceEntityID == "ANONYMIZED"
+    assert universal.UniversalEntityID == "ANONYMIZED"
+    assert universal.UniversalEntityIDType == "URI"
 
 
 @pytest.mark.parametrize("name", ["TOSHIBA", "Siemens Healthineers"])

@@ -17,7 +17,7 @@ from pydicom.uid import (
 
 from pleura.anonymizer.encoding import Element, Syntax, encode
 from pleura.anonymizer.errors import SelfCheckFailed
-from pleura.anonymizer.leaves import leaves_of, preamble_of
+from pleura.anonymizer.leaves import elements_of, leaves_of, preamble_of
 from pleura.anonymizer.source import FileSource
 from tests.builders.identified import ct_dataset, item, nested, write
 
@@ -96,3 +96,23 @@ def test_text_without_a_known_character_set_is_read_byte_by_byte(tmp_path: Path)
     assert names[0].startswith("M")
     data = data.replace(b"ISO_IR 999", b"ISO_IR 192")
     assert next(leaf.text() for leaf in leaves_of(data) if leaf.tag == 0x00100010)
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_every_element_knows_its_item_and_a_sequence_its_number_of_items(
+    tmp_path: Path, syntax: str
+) -> None:
+    deep = item(PatientName="Quibbleworth", ConceptCodeSequence=Sequence([item(CodeValue="1")]))
+    ds = ct_dataset(**nested("AnatomicRegionSequence", item(CodeMeaning="first"), deep))
+    ds.RequestAttributesSequence = Sequence([])
+    with FileSource(write(tmp_path / "a.dcm", ds, syntax=syntax)) as source:
+        found = {(leaf.path, leaf.tag): leaf for leaf in elements_of(source)}
+        leaves = list(leaves_of(source))
+    regions, concepts = 0x00082218, int(deep["ConceptCodeSequence"].tag)
+    second = ((regions, 1),)
+    assert (found[(), regions].vr, found[(), regions].raw) == ("SQ", b"2")
+    assert found[(), 0x00400275].raw == b""
+    assert found[second, concepts].raw == b"1"
+    assert found[second, 0x00100010].text() == "Quibbleworth"
+    assert found[(*second, (concepts, 0)), 0x00080100].depth == 2
+    assert [leaf for leaf in found.values() if leaf.vr != "SQ"] == leaves

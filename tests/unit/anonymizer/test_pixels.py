@@ -81,6 +81,29 @@ def test_planar_colour_decodes_like_pixel_by_pixel() -> None:
     assert reader.facts.planar == 0
 
 
+@pytest.mark.parametrize("syntax", [EXPLICIT, RLE, JPEG_LS, J2K])
+def test_planes_are_written_again_where_a_syntax_has_them(syntax: str, spool: BinaryIO) -> None:
+    facts = facts_of(syntax, 8, 8, samples=3, frames=2)
+    frames = frames_of(facts)
+    pixels = encode_frames(facts, frames, spool, planar=1)
+    (planar,) = (e.value[0] for e in pixels.elements if e.tag == 0x00280006)
+    assert planar == (syntax in (EXPLICIT, RLE))
+    parsed = DicomFile([], pixels.elements, syntax, syntax_of(syntax))
+    reader = open_frames(parsed, replace(facts, planar=planar))
+    for number, frame in enumerate(frames):
+        np.testing.assert_array_equal(reader.frame(number), frame)
+    if syntax == EXPLICIT:
+        span = span_of(pixels.elements[-1])
+        assert span.read(0, 33 * 41) == frames[0][..., 0].tobytes()
+
+
+def test_a_single_frame_is_not_counted_so_no_multi_frame_rules_apply(spool: BinaryIO) -> None:
+    for count, described in ((1, False), (2, True)):
+        facts = facts_of(EXPLICIT, 8, 8, frames=count)
+        tags = {e.tag for e in encode_frames(facts, frames_of(facts), spool).elements}
+        assert (0x00280008 in tags) is described
+
+
 def test_frame_in_several_fragments_is_joined() -> None:
     facts = facts_of(RLE, 8, 8, frames=1)
     with tempfile.TemporaryFile() as file:

@@ -14,8 +14,9 @@ from pleura.anonymizer import verify
 from pleura.anonymizer.engine import deidentify_file
 from pleura.anonymizer.errors import SelfCheckFailed
 from pleura.anonymizer.profile import load_profile
+from pleura.anonymizer.residues import Expectation
 from pleura.anonymizer.rules import load_rules
-from pleura.anonymizer.verify import Expectation, check_residuals
+from pleura.anonymizer.verify import check_residuals
 from tests.builders.identified import STUDY, ct_dataset, item, project_key, write
 
 KEY = project_key()
@@ -163,7 +164,7 @@ def test_a_scan_that_cannot_run_is_a_refusal(
     def broken(*args: object, **kwargs: object) -> None:
         raise ValueError("Quibbleworth")
 
-    monkeypatch.setattr(verify, "_collect", broken)
+    monkeypatch.setattr(verify, "collect", broken)
     with pytest.raises(SelfCheckFailed) as caught:
         check_residuals(finished.source, finished.output, finished.expected)
     assert str(caught.value) == "SELF_CHECK: scan ended with ValueError"

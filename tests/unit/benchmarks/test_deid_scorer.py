@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
 
-from tests.benchmarks.deid.categories import NAMES, Ratio
-from tests.benchmarks.deid.conformance import new_errors
+from pleura.anonymizer.scoring import NAMES, Ratio
+from tests.benchmarks.deid.conformance import NewErrors, new_errors
 from tests.benchmarks.deid.consistency import compare
 from tests.benchmarks.deid.manifest import Corpus
-from tests.benchmarks.deid.report import LEAKS, Row, json_of, markdown_of, missed
+from tests.benchmarks.deid.report import LEAKS, json_of, markdown_of, missed
+from tests.benchmarks.deid.report import Row as ReportRow
 from tests.benchmarks.deid.scorer import KINDS, Score, score
+from tests.benchmarks.deid.table import Row
 from tests.builders.planted import plant_corpus
 
 NONE: frozenset[str] = frozenset()
@@ -71,7 +73,7 @@ def test_deleting_everything_passes_removal_and_fails_what_must_stay(tmp_path: P
         assert ratio.share == (1.0 if name in REMOVALS or not ratio.required else 0.0), name
     assert result.categories["tag_retained"].required > 0
     assert result.mean == pytest.approx(0.5)
-    assert missed(Row("tool", result)) == ["tool: 1 files not written"]
+    assert missed(ReportRow("tool", result)) == ["tool: 1 files not written"]
 
 
 @pytest.mark.parametrize(
@@ -224,9 +226,9 @@ def test_runs_agree_only_if_every_file_is_alike_and_keys_share_no_name(tmp_path:
 
 def test_report_names_every_column_and_what_leaked(tmp_path: Path) -> None:
     corpus = plant_corpus(tmp_path)
-    row = Row("tool", score(corpus, _unchanged(corpus), NONE), "2 REFUSED")
+    row = ReportRow("tool", score(corpus, _unchanged(corpus), NONE), "2 REFUSED")
     text = markdown_of([row])
-    assert text.count("\n") == 2 + 1 + len(KINDS) + len(NAMES) + 4
+    assert text.count("\n") == 2 + 1 + len(KINDS) + len(NAMES) + 5
     assert "2 REFUSED" in text
     assert '"raw"' in json_of([row], {})
     assert len(missed(row)) == len(LEAKS) - 1  # nothing is wrongly removed
@@ -235,11 +237,21 @@ def test_report_names_every_column_and_what_leaked(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy is not installed")
 def test_attribute_that_an_object_needs_is_a_new_error_once_it_is_gone(tmp_path: Path) -> None:
     corpus = plant_corpus(tmp_path)
-    assert new_errors(corpus, _unchanged(corpus)) == 0
+    assert new_errors(corpus, _unchanged(corpus)) == NewErrors(0, 0)
     out = _edited(corpus, tmp_path / "out", lambda ds: ds.__delitem__(0x00280010))
     found = new_errors(corpus, out)
     assert found is not None
-    assert found > 0
+    assert found.own > 0 == found.ordered
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy is not installed")
+def test_what_the_tables_own_removals_break_is_counted_apart(tmp_path: Path) -> None:
+    name, number = 0x00120081, 0x00120082  # 1C: the name only beside the number
+    corpus = plant_corpus(tmp_path, extra=(Row(name, "LO", "D"), Row(number, "LO", "X")))
+    obeyed = _edited(corpus, tmp_path / "obeyed", lambda ds: ds.__delitem__(number))
+    assert new_errors(corpus, obeyed) == NewErrors(0, 1)
+    disobeyed = _edited(corpus, tmp_path / "other", lambda ds: ds.__delitem__(name))
+    assert new_errors(corpus, disobeyed) == NewErrors(1, 0)
 
 
 def test_without_dciodvfy_no_figure_is_given(

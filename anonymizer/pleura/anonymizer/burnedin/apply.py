@@ -27,7 +27,7 @@ from pleura.anonymizer.burnedin.regions import maker_boxes, ultrasound_boxes
 from pleura.anonymizer.burnedin.view import Frame
 from pleura.anonymizer.encoding import DicomFile, Element, syntax_of
 from pleura.anonymizer.header import Header
-from pleura.anonymizer.pixels.decode import FrameReader, open_frames
+from pleura.anonymizer.pixels.decode import RLE, FrameReader, open_frames
 from pleura.anonymizer.pixels.encode import EncodedPixels, encode_frames
 from pleura.anonymizer.pixels.facts import ImageFacts, read_facts
 from pleura.anonymizer.source import FileSource, Span
@@ -105,8 +105,18 @@ def unburn(
     if not any(reading.redact.values()):
         return Unburned(parsed, reading)
     with tempfile.TemporaryFile(dir=folder) as spool:
-        encoded = encode_frames(decoded, redacted(frames, photometric, reading, black=black), spool)
+        black_out = redacted(frames, photometric, reading, black=black)
+        encoded = encode_frames(decoded, black_out, spool, planar=_planar(parsed, facts))
         return Unburned(_rewritten(parsed, facts, encoded, folder), reading)
+
+
+def _planar(parsed: DicomFile, facts: ImageFacts) -> int:
+    """Return the Planar Configuration to keep: JPEG sources say it of nothing they have."""
+    return facts.planar if _is_native(parsed, facts) or facts.transfer_syntax == RLE else 0
+
+
+def _is_native(parsed: DicomFile, facts: ImageFacts) -> bool:
+    return not any(e.is_encapsulated for e in parsed.elements if e.tag == facts.tag)
 
 
 def known_boxes(parsed: DicomFile, header: Header, facts: ImageFacts) -> tuple[Box, ...]:
@@ -128,7 +138,7 @@ def _rewritten(
     parsed: DicomFile, facts: ImageFacts, encoded: EncodedPixels, folder: Path
 ) -> DicomFile:
     """Return the file with its pixel elements replaced, in a syntax that fits both."""
-    was_native = not any(e.is_encapsulated for e in parsed.elements if e.tag == facts.tag)
+    was_native = _is_native(parsed, facts)
     elements = encoded.elements
     if was_native and parsed.syntax.big_endian:
         elements = [_swapped(element, facts, folder) for element in elements]

@@ -65,10 +65,15 @@ def target_syntax(facts: ImageFacts) -> str:
     return facts.transfer_syntax if fits and facts.transfer_syntax in _ENCODERS else EXPLICIT
 
 
-def encode_frames(facts: ImageFacts, frames: Iterable[Frame], spool: BinaryIO) -> EncodedPixels:
+def encode_frames(
+    facts: ImageFacts, frames: Iterable[Frame], spool: BinaryIO, *, planar: int = 0
+) -> EncodedPixels:
     """Write frames to `spool`, a real file, and return the elements that describe them.
 
-    `facts` are those of the reader the frames came from (`FrameReader.facts`).
+    `facts` are those of the reader the frames came from (`FrameReader.facts`). `planar`: the
+    Planar Configuration to write; compressed streams other than RLE have no planes, so 0. The
+    number of frames is described only if it is not 1: a file that did not count its only frame
+    need not keep the rules for multi-frame objects afterwards.
 
     Raises:
         Undecodable: a frame has another shape or type, or there are more or fewer than announced.
@@ -76,17 +81,18 @@ def encode_frames(facts: ImageFacts, frames: Iterable[Frame], spool: BinaryIO) -
     """
     facts = replace(facts, photometric=upsampled(facts.photometric), planar=0)
     syntax = target_syntax(facts)
+    planes = planar == 1 and facts.samples > 1 and facts.allocated > 1
     clean = (_checked(facts, frame) for frame in frames)
     if syntax == EXPLICIT:
-        pixels = _native(facts, clean, spool)
+        pixels = _native(facts, clean, spool, planes=planes)
     else:
-        syntax, pixels = _compressed(facts, clean, spool)
-    described = [
-        Element(0x00280004, "CS", facts.photometric.encode("ascii")),
-        Element(0x00280008, "IS", str(facts.frames).encode("ascii")),
-    ]
+        syntax, pixels = _compressed(facts, clean, spool, planes=planes)
+    described = [Element(0x00280004, "CS", facts.photometric.encode("ascii"))]
+    if facts.frames != 1:
+        described.append(Element(0x00280008, "IS", str(facts.frames).encode("ascii")))
     if facts.samples > 1:
-        described.append(Element(0x00280006, "US", struct.pack("<H", 0)))
+        written = int(planes and syntax in (EXPLICIT, RLE))
+        described.append(Element(0x00280006, "US", struct.pack("<H", written)))
     return EncodedPixels(described + pixels, syntax)
 
 
@@ -96,13 +102,15 @@ def _checked(facts: ImageFacts, frame: Frame) -> Frame:
     return clear_samples(facts, np.ascontiguousarray(frame.astype(facts.dtype, copy=False)))
 
 
-def _native(facts: ImageFacts, frames: Iterable[Frame], spool: BinaryIO) -> list[Element]:
+def _native(
+    facts: ImageFacts, frames: Iterable[Frame], spool: BinaryIO, *, planes: bool
+) -> list[Element]:
     start = spool.seek(0, os.SEEK_END)
     count, rest = 0, np.zeros(0, np.uint8)
     for frame in frames:
         count += 1
         if facts.allocated > 1:
-            spool.write(frame.tobytes())
+            spool.write((frame.transpose(2, 0, 1) if planes else frame).tobytes())
             continue
         bits = np.concatenate([rest, frame.ravel()])  # frames follow each other without a gap
         whole = bits.size // 8 * 8
@@ -121,7 +129,7 @@ def _native(facts: ImageFacts, frames: Iterable[Frame], spool: BinaryIO) -> list
 
 
 def _compressed(
-    facts: ImageFacts, frames: Iterator[Frame], spool: BinaryIO
+    facts: ImageFacts, frames: Iterator[Frame], spool: BinaryIO, *, planes: bool
 ) -> tuple[str, list[Element]]:
     """Return the syntax and the pixel element; native where a frame does not compress."""
     writer = ItemWriter(spool, facts.frames)
@@ -129,7 +137,7 @@ def _compressed(
         stream = _stream(facts, frame)
         if stream is None:
             again = (decode_stream(facts, written)[0] for written in writer.streams())
-            return EXPLICIT, _native(facts, chain(again, (frame,), frames), spool)
+            return EXPLICIT, _native(facts, chain(again, (frame,), frames), spool, planes=planes)
         writer.add(stream)
     return facts.transfer_syntax, writer.finish()
 

@@ -107,7 +107,7 @@ class Pipeline:
                 on_progress=show,
                 audit=audit / f"{batch_id}.jsonl",
                 journal=staging / "journal.db",
-                tombstones=self._erased.tombstones(),
+                tombstones=self._erased.tombstones,
             )
             self._rows.record_batch(batch_id, report.audit_head)
             self._commit(batch, items, tally)
