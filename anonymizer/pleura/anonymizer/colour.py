@@ -7,6 +7,7 @@ tags that map colours, each checked for its form, under a header that says nothi
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -80,14 +81,59 @@ def _header(raw: bytes) -> bytes:
 
 
 def _checked(name: bytes, data: bytes) -> bytes:
-    """Return the data of a colour tag cut to what its type says it holds."""
-    for kind, size_of in _FORMS[name].items():
-        if data[:4] == kind:
-            size = size_of(data)
-            if size > len(data):
-                raise _Malformed
-            return kind + bytes(4) + data[8:size]
-    raise _Malformed
+    """Return the data of a colour tag, only what its type says it holds."""
+    if data[:4] in _LOOSE and name in _TABLES:
+        return _relaid(data)
+    size_of = _FORMS[name].get(data[:4])
+    if size_of is None:
+        raise _Malformed
+    return data[:4] + bytes(4) + _part(data, 8, size_of(data) - 8)
+
+
+def _part(data: bytes, at: int, size: int) -> bytes:
+    if at + size > len(data):
+        raise _Malformed
+    return data[at : at + size]
+
+
+def _relaid(data: bytes) -> bytes:
+    """Return a table of loose parts (ICC.1 10.12, 10.13) with nothing between and after them."""
+    inputs, outputs = _part(data, 8, 2)
+    near, far = (outputs, inputs) if data[:4] == b"mAB " else (inputs, outputs)
+    curves_b, matrix, curves_m, cells, curves_a = struct.unpack_from(">5I", data, 12)
+    parts = (
+        _curves(data, curves_b, near),
+        _part(data, matrix, 48) if matrix else b"",
+        _curves(data, curves_m, near),
+        _cells(data, cells, inputs, outputs),
+        _curves(data, curves_a, far),
+    )
+    places, body = [], b""
+    for part in parts:
+        places.append(32 + len(body) if part else 0)
+        body += part
+    return data[:4] + bytes(4) + data[8:10] + bytes(2) + struct.pack(">5I", *places) + body
+
+
+def _curves(data: bytes, at: int, count: int) -> bytes:
+    found = b""
+    for _ in range(count if at else 0):
+        size_of = _CURVE.get(data[at : at + 4])
+        if size_of is None:
+            raise _Malformed
+        size = size_of(data[at:])
+        found += data[at : at + 4] + bytes(4) + _part(data, at + 8, size - 8) + bytes(-size % 4)
+        at += size + -size % 4
+    return found
+
+
+def _cells(data: bytes, at: int, inputs: int, outputs: int) -> bytes:
+    if not at:
+        return b""
+    grid, depth = _part(data, at, 16)[:inputs], _part(data, at, 17)[16]
+    size = math.prod(grid) * outputs * depth
+    head = grid.ljust(16, b"\0") + bytes([depth, 0, 0, 0])
+    return head + _part(data, at + 20, size) + bytes(-size % 4)
 
 
 def _curve_bytes(data: bytes) -> int:
@@ -117,12 +163,14 @@ _Forms = Mapping[bytes, Callable[[bytes], int]]
 _POINT: Final[_Forms] = {b"XYZ ": lambda _: 20}
 _CURVE: Final[_Forms] = {b"curv": _curve_bytes, b"para": _parametric_bytes}
 _TABLE: Final[_Forms] = {
-    b"mft1": _lut8_bytes, b"mft2": _lut16_bytes, b"mAB ": len, b"mBA ": len,
+    b"mft1": _lut8_bytes, b"mft2": _lut16_bytes,
 }  # fmt: skip
+_LOOSE: Final = (b"mAB ", b"mBA ")
+_TABLES: Final = (b"A2B0", b"A2B1", b"A2B2", b"B2A0", b"B2A1", b"B2A2", b"gamt")
 _FORMS: Final[Mapping[bytes, _Forms]] = {
     **dict.fromkeys((b"wtpt", b"bkpt", b"lumi", b"rXYZ", b"gXYZ", b"bXYZ"), _POINT),
     **dict.fromkeys((b"rTRC", b"gTRC", b"bTRC", b"kTRC"), _CURVE),
-    **dict.fromkeys((b"A2B0", b"A2B1", b"A2B2", b"B2A0", b"B2A1", b"B2A2", b"gamt"), _TABLE),
+    **dict.fromkeys(_TABLES, _TABLE),
     b"chad": {b"sf32": lambda _: 44},
 }
 

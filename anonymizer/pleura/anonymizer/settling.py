@@ -13,7 +13,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -199,17 +199,12 @@ def _readable(task: Task, folder: Path) -> Iterator[Path]:
     if task.member is None:
         yield task.path
         return
-    absent = folder / f"member-{task.name}"  # H("name", ..): what the note will be called by
-    try:
-        unpacked = extracted(task.path, task.member, folder)
-        path = unpacked.__enter__()
-    except Quarantined:
-        yield absent
-        return
-    try:
+    with ExitStack() as stack:
+        try:
+            path = stack.enter_context(extracted(task.path, task.member, folder))
+        except Quarantined:
+            path = folder / f"member-{task.name}"  # H("name", ..): what the note will be called by
         yield path
-    finally:
-        unpacked.__exit__(None, None, None)
 
 
 def has_bytes(path: Path, sha256: str, size_bytes: int) -> bool:

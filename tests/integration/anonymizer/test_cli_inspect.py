@@ -179,6 +179,9 @@ def test_a_preview_is_private_and_a_file_without_that_frame_is_refused(site: Pat
     assert (site / "p.png").stat().st_mode & 0o777 == 0o600
     assert "frame 1 of 1: 0 boxes" in result.stderr
     assert call("preview", source, site / "q.png", "--frame", 2).exit_code != 0
+    blind = ct_dataset(SOPInstanceUID="1.2.10")
+    del blind.PixelData
+    assert call("preview", write(site / "in" / "c.dcm", blind), site / "q.png").exit_code != 0
     assert not (site / "q.png").exists()
 
 
@@ -194,6 +197,23 @@ def test_the_summary_says_what_was_resumed_and_what_to_do(site: Path) -> None:
     text = call("verify", site / "out", *pairs(site))
     assert text.exit_code == 0
     assert "sound" in text.stderr
+
+
+def test_a_damaged_member_of_an_archive_is_noted_and_the_others_go_on(site: Path) -> None:
+    whole = (site / "in" / "b.dcm").read_bytes()
+    with zipfile.ZipFile(site / "in" / "z.zip", "w") as archive:
+        archive.writestr("Quibbleworth.dcm", (site / "in" / "a.dcm").read_bytes())
+        archive.writestr("b.dcm", whole)
+    for name in ("a.dcm", "b.dcm"):
+        (site / "in" / name).unlink()
+    packed = (site / "in" / "z.zip").read_bytes()
+    (site / "in" / "z.zip").write_bytes(packed.replace(whole, whole[::-1]))
+    result = run(site, "--json")
+    summary = json.loads(result.stdout)
+    assert (summary["accepted"], sum(summary["quarantined"].values())) == (1, 1)
+    (note,) = (site / "out.quarantine").rglob("*.json")
+    assert not list((site / "out.quarantine").rglob("*.dcm"))  # nobody can unpack it
+    assert "Quibbleworth" not in note.read_text() + str(note)
 
 
 def test_a_member_of_an_archive_is_compared_with_its_source(site: Path) -> None:

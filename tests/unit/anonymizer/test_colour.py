@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageCms
 from pydicom import Dataset, dcmread
 
@@ -85,6 +87,77 @@ def test_equal_tables_are_written_once() -> None:
     clean = clean_profile(profile_of(tags))
     assert clean is not None
     assert clean.count(b"curv") == 1
+
+
+def _table(kind: bytes, *, grid: int = 2) -> bytes:
+    """Return a table of 3 inputs and 3 outputs (ICC.1 10.10, 10.11) with a name after its end."""
+    head = kind + bytes(4) + bytes([3, 3, grid, 0]) + bytes(36)
+    cells = grid**3 * 3
+    if kind == b"mft1":
+        return head + bytes(256 * 6 + cells) + b"Quibble"
+    return head + struct.pack(">2H", 2, 2) + bytes(2 * (2 * 6 + cells)) + b"Quibble"
+
+
+@pytest.mark.parametrize("kind", [b"mft1", b"mft2"])
+def test_tables_of_colours_are_cut_to_what_they_say_they_hold(kind: bytes) -> None:
+    clean = clean_profile(profile_of({b"A2B0": _table(kind)}))
+    assert clean is not None
+    assert _table(kind)[: -len(b"Quibble")] in clean
+    assert b"Quibble" not in clean
+    assert clean_profile(profile_of({b"A2B0": _table(kind)[:-40]})) is None
+    assert clean_profile(profile_of({b"A2B0": _table(kind)[:20]})) is None
+
+
+def _loose(kind: bytes, *, depth: int = 2) -> bytes:
+    """Return a table of all five parts (ICC.1 10.12) with a name in every gap."""
+    curve = b"curv\0\0\0\0" + struct.pack(">I", 0)
+    parts = [
+        curve * 3, bytes(48), (b"para" + bytes(12)) * 3,
+        bytes([2, 2, 2]).ljust(16, b"\0") + bytes([depth, 0, 0, 0]) + bytes(range(24)) * depth,
+        curve * 3,
+    ]  # fmt: skip
+    places, body = [], b""
+    for part in parts:
+        body += b"Quibble\0"
+        places.append(32 + len(body))
+        body += part
+    return kind + bytes(4) + bytes([3, 3, 0, 0]) + struct.pack(">5I", *places) + body
+
+
+@pytest.mark.parametrize("kind", [b"mAB ", b"mBA "])
+def test_a_table_of_loose_parts_is_laid_anew_without_its_gaps(kind: bytes) -> None:
+    clean = clean_profile(profile_of({b"A2B0": _loose(kind)}, version=4))
+    assert clean is not None
+    assert b"Quibble" not in clean
+    assert bytes(range(24)) * 2 in clean
+    assert clean_profile(clean) == clean
+    for broken in (_loose(kind)[:-8], _loose(kind, depth=200)[:300], kind + bytes(5)):
+        assert clean_profile(profile_of({b"A2B0": broken}, version=4)) is None
+    odd = _loose(kind).replace(b"curv", b"QBLE")
+    assert clean_profile(profile_of({b"A2B0": odd}, version=4)) is None
+
+
+def test_a_curve_by_formula_has_the_parameters_of_its_function_only() -> None:
+    def curves(function: int) -> dict[bytes, bytes]:
+        curve = b"para\0\0\0\0" + struct.pack(">HH", function, 0) + bytes(28)
+        return {name: curve if b"TRC" in name else data for name, data in colour_tags().items()}
+
+    clean = clean_profile(profile_of(curves(3), version=4))
+    assert clean is not None
+    assert clean.count(b"para") == 1
+    assert clean_profile(profile_of(curves(5), version=4)) is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=8), st.data())
+def test_a_damaged_profile_is_refused_or_made_anew_but_never_an_error(
+    changes: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    whole = {**colour_tags(), b"A2B0": _loose(b"mAB "), b"A2B1": _table(b"mft2")}
+    raw = bytearray(profile_of(whole, version=4))
+    for at, value in changes:
+        raw[at % len(raw)] = value
+    clean = clean_profile(bytes(raw[: data.draw(st.integers(0, len(raw)))]))
+    assert clean is None or clean_profile(clean) == clean
 
 
 def _without(tag: bytes) -> dict[bytes, bytes]:
