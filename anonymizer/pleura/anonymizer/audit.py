@@ -130,15 +130,15 @@ def _chained(entries: Sequence[AuditEntry], head: bytes, now: datetime) -> tuple
 
 
 def _encoded(entry: AuditEntry, prev: str, time: str) -> bytes:
-    """Return the RFC 8785 bytes of a line; a receipt has them already and is set in its place."""
+    """Return the RFC 8785 bytes of a line: keys in order, and no value needs an escape."""
     line = AuditLine(
         prev=prev, time=time, code=entry.code, key_id=entry.key_id, input_digest=entry.input_digest
     )
-    encoded = canonical_json(line.model_dump(mode="json"))
-    if not entry.receipt:
-        return encoded
-    before, after = encoded.split(b'"receipt":null', 1)
-    return before + b'"receipt":' + entry.receipt + after
+    receipt = (entry.receipt or b"null").decode("ascii")
+    return (
+        f'{{"code":"{line.code}","input_digest":"{line.input_digest}","key_id":"{line.key_id}",'
+        f'"prev":"{line.prev}","receipt":{receipt},"time":"{line.time}"}}'
+    ).encode("ascii")
 
 
 @contextmanager

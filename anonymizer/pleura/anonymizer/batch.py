@@ -82,7 +82,7 @@ def run_batch(
     *,
     profile: Profile,
     key: Pseudonyms,
-    jobs: int = 1,
+    jobs: int = 0,
     ocr: Mode = "policy",
     allow_unread_text: bool = False,
     on_result: Callable[[BatchItem], None] | None = None,
@@ -101,7 +101,9 @@ def run_batch(
     `on_progress` gets the number of files processed so far, `on_total` the number of all once
     an archive added its members; `on_result` the final fate of each file of this run, after
     its study is in place. Audit and journal default to `<out>.audit.jsonl` and
-    `<out>.journal.db`; they belong to this output alone. `jobs` 1 works in this process.
+    `<out>.journal.db`; they belong to this output alone. `jobs` is the number of worker
+    processes, each of which may crash at the cost of its one file; with 0 this process does
+    the work, and a decoder that crashes ends it.
     `ocr` says whose pixels are read for burned-in text, as in `deidentify_file`.
     `mirror` gives the place of a source instead of the layout, `name_map` is where a line for
     each accepted source is written; both hold file names, which identify people.
@@ -170,7 +172,7 @@ class _Batch:
         """Bring every file to a row of the journal."""
         sweep(self._job.staging, self._journal.knows_staged)
         self._job.staging.mkdir(exist_ok=True, mode=0o700)
-        if jobs <= 1:
+        if jobs < 1:
             for task in self._pending():
                 self._take(task, self._job.run(task))
         else:

@@ -14,7 +14,7 @@ from typing import Final, Protocol, Self
 
 from pleura.anonymizer.errors import Undecodable
 
-CHUNK_BYTES: Final = 1 << 20
+CHUNK_BYTES: Final = 1 << 16  # stays in the cache of a core while it is hashed and compared
 
 
 class Source(Protocol):

@@ -6,26 +6,31 @@ tried once more in a new worker and is then given up. Results come back in any o
 
 from __future__ import annotations
 
-import os
+import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing import connection, get_context
+from multiprocessing import Pipe, connection
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Final, Protocol
 
 from pleura.anonymizer.errors import InternalFault, LimitExceeded
 from pleura.anonymizer.journal import Row
 from pleura.common import events
-from pleura.common.supervision import die_with_parent
 
-DEPTH: Final = 8  # files given to a worker ahead, so that it never waits for the parent
+# Work given to a worker ahead, so that it never waits for the parent, in seconds and in files:
+# slow files are not promised to one worker while another one is free.
+_AHEAD_S: Final = 0.06
+_LEAST_AHEAD: Final = 2
+_MOST_AHEAD: Final = 32
 _TRIES: Final = 2
 _TICK_S: Final = 0.5
 _GATHER_S: Final = 0.005
+_RECENT: Final = 0.2  # weight of the last file in the mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,7 @@ class Job(Protocol):
 
 @dataclass(slots=True)
 class _Worker:
-    process: SpawnProcess
+    process: subprocess.Popen[bytes]
     pipe: Connection
     tasks: deque[Task] = field(default_factory=deque)
     since: float = 0.0
@@ -77,6 +82,7 @@ class WorkerPool:
         self._job, self._limit_s = job, limit_s
         self._queue: deque[Task] = deque()
         self._tries: dict[int, int] = {}
+        self._file_s = _AHEAD_S / 8  # what a file takes, a running mean
         self._workers = [self._start() for _ in range(count)]
 
     def __enter__(self) -> WorkerPool:
@@ -88,13 +94,18 @@ class WorkerPool:
             if error[0] is not None:
                 worker.process.kill()
         for worker in self._workers:
-            worker.process.join()
+            worker.process.wait()
 
     @property
     def room(self) -> int:
         """How many more tasks keep every worker busy."""
         held = len(self._queue) + sum(len(w.tasks) for w in self._workers)
-        return max(0, DEPTH * len(self._workers) - held)
+        return max(0, self._depth * len(self._workers) - held)
+
+    @property
+    def _depth(self) -> int:
+        files = _AHEAD_S / max(self._file_s, 1e-6)
+        return max(_LEAST_AHEAD, min(_MOST_AHEAD, round(files)))
 
     @property
     def is_idle(self) -> bool:
@@ -112,7 +123,7 @@ class WorkerPool:
             PleuraError: what stopped a worker, a full disk for instance.
         """
         self._hand_out()
-        if all(len(worker.tasks) > DEPTH // 2 for worker in self._workers):
+        if all(len(worker.tasks) > max(2, self._depth // 2) for worker in self._workers):
             time.sleep(_GATHER_S)  # a wake-up for each file would take the time of the workers
         ready = connection.wait([w.pipe for w in self._workers], timeout=_TICK_S)
         for index, worker in enumerate(self._workers):
@@ -122,16 +133,22 @@ class WorkerPool:
                 yield from self._replace(index, worker, code=LimitExceeded.code)
 
     def _start(self) -> _Worker:
-        context = get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, self._job), daemon=True)
-        process.start()
+        ours, theirs = Pipe()
+        handle = theirs.fileno()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pleura.anonymizer.serving", str(handle)],
+            pass_fds=[handle], stdin=subprocess.DEVNULL,
+        )  # fmt: skip
         theirs.close()
-        return _Worker(process, ours)
+        worker = _Worker(process, ours)
+        with suppress(OSError):  # it died already: the next wait sees that and replaces it
+            ours.send(sys.path)
+            ours.send(self._job)
+        return worker
 
     def _hand_out(self) -> None:
         for worker in sorted(self._workers, key=lambda w: len(w.tasks)):
-            while self._queue and len(worker.tasks) < DEPTH:
+            while self._queue and len(worker.tasks) < self._depth:
                 task = self._queue.popleft()
                 if not worker.tasks:
                     worker.since = time.monotonic()
@@ -147,7 +164,9 @@ class WorkerPool:
                 answer = worker.pipe.recv()
                 if isinstance(answer, BaseException):
                     raise answer
-                worker.since = time.monotonic()
+                now = time.monotonic()
+                self._file_s += _RECENT * (now - worker.since - self._file_s)
+                worker.since = now
                 yield worker.tasks.popleft(), answer
         except (EOFError, ConnectionError):
             yield from self._replace(index, worker)
@@ -157,7 +176,7 @@ class WorkerPool:
     ) -> Iterator[tuple[Task, Outcome]]:
         """End a worker, start another one, and give back what it had not begun."""
         worker.process.kill()
-        worker.process.join()
+        worker.process.wait()
         worker.pipe.close()
         self._workers[index] = self._start()
         if not worker.tasks:
@@ -172,28 +191,3 @@ class WorkerPool:
         code = code or InternalFault.code
         events.emit("error.raised", process="anonymizer", code=code, error="WorkerLost")
         yield head, Outcome(code)
-
-
-def _work(pipe: Connection, job: Job) -> None:
-    die_with_parent()  # a killed batch leaves no worker behind
-    serve(pipe, job)
-    os._exit(0)  # nothing is held here, and an orderly exit takes a tenth of a second
-
-
-def serve(pipe: Connection, job: Job) -> None:
-    """Answer tasks until the pipe closes; the first error that is no outcome is the last word."""
-    while True:
-        try:
-            task = pipe.recv()
-        except (EOFError, ConnectionError):
-            return
-        try:
-            answer: Outcome | Exception = job.run(task)
-        except Exception as exc:  # noqa: BLE001  raised again in the parent
-            answer = exc
-        try:
-            pipe.send(answer)
-        except (BrokenPipeError, ConnectionError):
-            return
-        if isinstance(answer, Exception):
-            return

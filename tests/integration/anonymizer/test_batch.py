@@ -37,7 +37,7 @@ class Bench:
         changes.setdefault("SOPInstanceUID", f"1.2.3.{sum(name.encode())}")
         return write(self.folder / name, ct_dataset(**changes))
 
-    def run(self, *, jobs: int = 1, files: list[Path] | None = None) -> BatchSummary:
+    def run(self, *, jobs: int = 0, files: list[Path] | None = None) -> BatchSummary:
         self.items.clear()
         return run_batch(
             files or sorted(self.folder.iterdir()),
@@ -68,7 +68,7 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [0, 1, 2])
 def test_a_batch_accepts_and_quarantines_side_by_side(bench: Bench, jobs: int) -> None:
     for name in "abc":
         bench.add(name)
@@ -235,13 +235,14 @@ def test_a_disk_that_fills_while_studies_move_is_named(
     assert not bench.accepted()
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
 def test_a_worker_that_dies_accepts_none_of_its_files(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, jobs: int
 ) -> None:
     for name in "ab":
         bench.add(name)
     monkeypatch.setattr(batch, "DeidJob", _DyingJob)
-    summary = bench.run(jobs=2)
+    summary = bench.run(jobs=jobs)
     assert dict(summary.quarantined) == {"INTERNAL": 2}
     assert not bench.accepted()
 

@@ -77,7 +77,9 @@ def test_a_batch_whose_worker_is_killed_ends_with_every_file(site: Path) -> None
     process = start(site, 2)
     wait_for_some(site, process)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    workers = [c for c in children if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes()]
+    workers = [
+        c for c in children if b"anonymizer.serving" in Path(f"/proc/{c}/cmdline").read_bytes()
+    ]
     os.kill(int(workers[0]), signal.SIGKILL)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0

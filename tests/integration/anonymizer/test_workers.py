@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pleura.anonymizer.workers import DEPTH, Job, Outcome, Task, WorkerPool, serve
+from pleura.anonymizer.serving import serve
+from pleura.anonymizer.workers import Job, Outcome, Task, WorkerPool
 from pleura.common.errors import DiskFull
 
 FILES = [Task(seq, Path(name)) for seq, name in enumerate(["a", "b", "slow", "c", "d"])]
@@ -53,7 +54,7 @@ def test_a_file_that_kills_its_worker_twice_is_given_up() -> None:
 
 
 def test_more_files_than_workers_hold_are_all_answered() -> None:
-    tasks = [Task(seq, Path(f"f{seq}")) for seq in range(5 * DEPTH)]
+    tasks = [Task(seq, Path(f"f{seq}")) for seq in range(100)]
     assert len(codes(NamingJob(), tasks, count=2)) == len(tasks)
 
 
