@@ -208,7 +208,7 @@ class _Batch:
         seq = from_seq
         while seq < len(self._sources):
             task = self.task_of(seq)
-            task = replace(task, stamp=self._stamp(task.path))
+            task = task._replace(stamp=self._stamp(task.path))
             seq += 1
             self._resume_at = seq
             row = self._journal.find(task.name)

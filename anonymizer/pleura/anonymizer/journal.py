@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -156,11 +156,20 @@ class Journal:
             "UPDATE files SET state = ?, code = ?, counts = ?, input_digest = ?, placed = ?,"
             " staged = '', receipt = x'' WHERE name = ?"
         )
+        values = [(r.state, r.code, r.counts, r.input_digest, r.placed, r.name) for r in rows]
+        self._settle(audit_bytes, lambda: self._db.executemany(change, values))
+
+    def settle_whole(self, study: str, audit_bytes: int) -> None:
+        """Accept all waiting rows of a study, each in its place below the staging tree."""
+        change = (
+            "UPDATE files SET state = 'accepted', placed = substr(staged, instr(staged, '/') + 1),"
+            " staged = '', receipt = x'' WHERE study = ? AND run = ? AND state = 'staged'"
+        )
+        self._settle(audit_bytes, lambda: self._db.execute(change, (study, self.run)))
+
+    def _settle(self, audit_bytes: int, change: Callable[[], object]) -> None:
         with transaction(self._db):
-            self._db.executemany(
-                change,
-                [(r.state, r.code, r.counts, r.input_digest, r.placed, r.name) for r in rows],
-            )
+            change()
             self._db.execute("INSERT OR REPLACE INTO audit VALUES (1, ?)", (audit_bytes,))
 
     def audit_bytes(self) -> int:
@@ -176,6 +185,11 @@ class Journal:
         """Return the waiting rows of a study in input order."""
         where = "WHERE study = ? AND run = ? AND state = 'staged' ORDER BY seq"
         return list(self._rows(where, study, self.run))
+
+    def waiting(self, study: str) -> int:
+        """Return how many rows of a study wait to be settled."""
+        query = "SELECT count(*) FROM files WHERE study = ? AND run = ? AND state = 'staged'"
+        return self._number(query, study, self.run)
 
     def patients_of(self, study: str) -> set[str]:
         """Return the patients of a study, waiting or accepted."""

@@ -107,19 +107,19 @@ class Settler:
         return path.exists() and not has_bytes(path, row.sha256, row.size_bytes)
 
     def _accept(self, study: str, rows: Sequence[Row]) -> list[Row]:
-        if self._is_whole(rows):
-            move_in(self._staging / TREE / rows[0].patient / study, self._out / rows[0].patient)
-            final = [row._replace(state="accepted") for row in rows]
-        else:
-            final = self._accept_singly(study, rows)
         self._accepted.setdefault(study, set()).add(rows[0].patient)
-        return self._conclude(final)
+        if not self._is_whole(study, rows):
+            return self._conclude(self._accept_singly(study, rows))
+        move_in(self._staging / TREE / rows[0].patient / study, self._out / rows[0].patient)
+        return self._conclude([row._replace(state="accepted") for row in rows], whole=study)
 
-    def _is_whole(self, rows: Sequence[Row]) -> bool:
+    def _is_whole(self, study: str, rows: Sequence[Row]) -> bool:
         """Return whether rows are all of a study's folder, which has no place in `out` yet."""
         folder = Path(rows[0].staged).parents[1]
         if folder.parts[0] != TREE or (self._out / Path(*folder.parts[1:])).exists():
             return False
+        if self._journal.waiting(study) != len(rows):
+            return False  # some of it is turned away
         there = {
             f"{series[len(str(self._staging)) + 1 :]}/{name}"
             for series, _, names in os.walk(self._staging / folder)
@@ -171,10 +171,14 @@ class Settler:
 
     # --- audit and journal -----------------------------------------------------------
 
-    def _conclude(self, rows: Sequence[Row]) -> list[Row]:
+    def _conclude(self, rows: Sequence[Row], *, whole: str = "") -> list[Row]:
+        """Write audit lines and final rows, of a `whole` study in one change."""
         entries = [entry for row in rows if (entry := self._entry(row)) is not None]
         self._audit.append(entries, now=self._clock.now())
-        self._journal.settle(rows, self._audit.size_bytes)
+        if whole:
+            self._journal.settle_whole(whole, self._audit.size_bytes)
+        else:
+            self._journal.settle(rows, self._audit.size_bytes)
         for row in rows:
             if row.state == "accepted":
                 events.emit(

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from multiprocessing import Pipe, connection
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from pleura.anonymizer.errors import InternalFault, LimitExceeded
 from pleura.anonymizer.journal import Row
@@ -33,8 +33,7 @@ _GATHER_S: Final = 0.005
 _RECENT: Final = 0.2  # weight of the last file in the mean
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """One file, or member `member` of an archive; `seq` is the caller's number for it."""
 
     seq: int
@@ -148,15 +147,16 @@ class WorkerPool:
 
     def _hand_out(self) -> None:
         for worker in sorted(self._workers, key=lambda w: len(w.tasks)):
-            while self._queue and len(worker.tasks) < self._depth:
-                task = self._queue.popleft()
-                if not worker.tasks:
-                    worker.since = time.monotonic()
-                worker.tasks.append(task)
-                try:
-                    worker.pipe.send(task)
-                except OSError:
-                    break  # it died; the next wait sees its pipe closed and replaces it
+            tasks: list[Task] = []
+            while self._queue and len(worker.tasks) + len(tasks) < self._depth:
+                tasks.append(self._queue.popleft())
+            if not tasks:
+                continue
+            if not worker.tasks:
+                worker.since = time.monotonic()
+            worker.tasks.extend(tasks)
+            with suppress(OSError):  # it died; the next wait sees its pipe closed and replaces it
+                worker.pipe.send(tasks)
 
     def _receive(self, index: int, worker: _Worker) -> Iterator[tuple[Task, Outcome]]:
         try:

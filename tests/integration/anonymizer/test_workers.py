@@ -62,8 +62,8 @@ def test_more_files_than_workers_hold_are_all_answered() -> None:
 def answers() -> Iterator[list[object]]:
     """What `serve` says to three tasks of which the second finds the disk full."""
     ours, theirs = Pipe()
-    for task in (Task(0, Path("a")), Task(1, Path("full")), Task(2, Path("b"))):
-        ours.send(task)
+    ours.send([Task(0, Path("a")), Task(1, Path("full"))])
+    ours.send([Task(2, Path("b"))])
     serve(theirs, NamingJob())
     theirs.close()
     found = []
@@ -85,7 +85,7 @@ def test_a_worker_ends_with_its_pipe(is_deaf: bool) -> None:
     ours, theirs = Pipe()
     if is_deaf:  # the batch is gone before it hears the answer
         theirs.send("an answer that nobody read")
-        ours.send(Task(0, Path("a")))
+        ours.send([Task(0, Path("a"))])
     ours.close()
     serve(theirs, NamingJob())  # returns
     theirs.close()
