@@ -45,9 +45,10 @@ _DUMMIES: Final[dict[str, bytes]] = {
     **dict.fromkeys(("UL", "SL", "FL", "AT", "OF", "OL"), bytes(4)),
     **dict.fromkeys(("FD", "SV", "UV", "OD", "OV"), bytes(8)),
 }
+_SHORT_TEXTS: Final = frozenset({"LO", "SH", "UC", "CS"})
 _FAMILIES: Final = (
     {"US", "SS", "UL", "SL", "UV", "SV"}, {"FL", "FD"}, {"OB", "OW", "OF", "OD", "OL", "OV"},
-    {"LO", "SH", "UC", "CS"}, {"LT", "ST", "UT"}, {"DS", "IS"},
+    _SHORT_TEXTS, {"LT", "ST", "UT"}, {"DS", "IS"},
 )  # fmt: skip
 _WIDTHS: Final = {
     **dict.fromkeys(("US", "SS"), 2),
@@ -211,6 +212,8 @@ def by_representation(
         return element if vr == "CS" else Element(element.tag, "CS", bytes(element.value))
     if not has_lawful_vr(element.tag, vr):
         return None
+    if vr in _SHORT_TEXTS and dictionary_vr(element.tag) in _SHORT_TEXTS:
+        vr = dictionary_vr(element.tag)  # a file that calls a code a text gets the code's rule
     if vr in ("LO", "SH", "UC") or (is_retained and vr in ("LT", "ST", "UT", "UR")):
         return _short_text(element, character_sets, context, is_retained=is_retained)
     if vr in ("LT", "ST", "UT"):
@@ -251,7 +254,7 @@ def clean_text(
         context.tally.invalid_values += 1
         return Element(element.tag, element.vr)
     terms = context.rules.defined_terms
-    parts = text.split("\\") if element.vr in ("LO", "SH", "UC") else [text]
+    parts = text.split("\\") if element.vr in _SHORT_TEXTS else [text]
     cleaned = [
         clean_prose(part, context.seeds, strict=strict, terms=terms, patterns=patterns)
         for part in parts

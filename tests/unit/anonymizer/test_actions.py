@@ -44,6 +44,10 @@ def context(profile: Profile = GDPR) -> Context:
         (0x00080060, "CS", b"CT", b"CT"),
         (0x00180015, "CS", b"Chest", None),
         (0x00180015, "CS", b"QUIBBLEWORTH", None),
+        (0x00180015, "LO", b"MRN-4711-0815", None),  # a code in the dictionary, whatever it says
+        (0x00180015, "LO", b"CHEST", b"CHEST"),
+        (0x00080070, "CS", b"ACME CALL 030 123 4567", b"ACME CALL"),  # and no code in it
+        (0x00080070, "CS", b"ACME", b"ACME"),
         (0x00080008, "CS", b"ORIGINAL\\PRIMARY", b"ORIGINAL\\PRIMARY"),
         (0x00180050, "DS", b"1.25 ", b"1.25 "),
         (0x00180050, "DS", b"", b""),
