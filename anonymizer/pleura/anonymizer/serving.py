@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
@@ -44,6 +45,7 @@ def _answer(job: Job, task: Task) -> Outcome | Exception:
 def main() -> None:
     """Serve the batch at the other end of the socket whose descriptor is the argument."""
     die_with_parent()  # a killed batch leaves no worker behind
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the batch hears it and ends its workers
     pipe = Connection(int(sys.argv[1]))
     sys.modules["requests"] = None  # type: ignore[assignment]  # pydicom would, for test files
     gc.disable()

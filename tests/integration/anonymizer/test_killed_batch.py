@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,13 +29,12 @@ def site(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start(site: Path, jobs: int) -> subprocess.Popen[str]:
+def start(site: Path, jobs: int, **options: Any) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "pleura.common.cli", "anonymize", "run", str(site / "in")]
     command += [str(site / "out"), "--profile", "gdpr_pseudonymous", "--key", str(site / "key")]
-    return subprocess.Popen(
-        [*command, "--jobs", str(jobs), "--json"], stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
+    options.setdefault("stderr", subprocess.DEVNULL)
+    words = [*command, "--jobs", str(jobs), "--json"]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, **options)
 
 
 def staged(site: Path) -> int:
@@ -104,3 +104,15 @@ def test_erasing_reaches_what_a_killed_batch_staged(site: Path) -> None:
     output, _ = again.communicate(timeout=120)
     assert json.loads(output)["quarantined"] == {"ERASED": FILES}
     assert not list((site / "out").rglob("*.dcm"))
+
+
+def test_an_interrupted_batch_says_so_once_and_goes_on_later(site: Path) -> None:
+    process = start(site, 2, stderr=subprocess.PIPE, start_new_session=True)
+    wait_for_some(site, process)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    again = start(site, 2)
+    output, _ = again.communicate(timeout=120)
+    check_whole(site, json.loads(output))
