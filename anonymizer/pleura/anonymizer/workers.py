@@ -29,7 +29,7 @@ _LEAST_AHEAD: Final = 2
 _MOST_AHEAD: Final = 32
 _TRIES: Final = 2
 _TICK_S: Final = 0.5
-_GATHER_S: Final = 0.005
+_GATHER_S: Final = 0.01
 _RECENT: Final = 0.2  # weight of the last file in the mean
 
 
