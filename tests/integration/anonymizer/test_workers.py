@@ -33,6 +33,17 @@ class NamingJob:
         return Outcome(task.path.name.upper())
 
 
+@dataclass
+class CountingJob:
+    """Counts what it was asked to do."""
+
+    done: int = 0
+
+    def run(self, task: Task) -> Outcome:
+        self.done += 1
+        return Outcome(task.path.name.upper())
+
+
 def codes(job: Job, tasks: list[Task], *, count: int = 1, limit_s: float = 60) -> list[str]:
     with WorkerPool(job, count, limit_s=limit_s) as pool:
         waiting = list(tasks)
@@ -87,5 +98,7 @@ def test_a_worker_ends_with_its_pipe(is_deaf: bool) -> None:
         theirs.send("an answer that nobody read")
         ours.send([Task(0, Path("a"))])
     ours.close()
-    serve(theirs, NamingJob())  # returns
+    job = CountingJob()
+    serve(theirs, job)
     theirs.close()
+    assert job.done == int(is_deaf)
