@@ -166,15 +166,15 @@ class _Batch:
         self._sources: list[tuple[Path, int | None]] = [(path, None) for path in files]
         self._out, self._job, self._journal = out, job, journal
         self._on_progress, self._on_total = on_progress, on_total
-        self._archives = self._done = self.resumed = self._resume_at = 0
+        self._archives = self._done = self.resumed = self._next_seq = 0
 
     def process(self, jobs: int) -> None:
         """Bring every file to a row of the journal."""
         sweep(self._job.staging, self._journal.knows_staged)
         self._job.staging.mkdir(exist_ok=True, mode=0o700)
         if jobs < 1:
-            for task in self._pending():
-                self._take(task, self._job.run(task))
+            while upcoming := self._upcoming(1):
+                self._take(upcoming[0], self._job.run(upcoming[0]))
         else:
             self._process_with(jobs)
         self._journal.flush()
@@ -186,38 +186,30 @@ class _Batch:
         return Task(seq, path, member, name=self._job.key.keyed("name", spelled))
 
     def _process_with(self, jobs: int) -> None:
-        pending = self._pending()
         with WorkerPool(
             self._job, min(jobs, len(self._sources) or 1), limit_s=FILE_LIMIT_S
         ) as pool:
-            is_open = True
-            while is_open or not pool.is_idle:
-                while is_open and pool.room:
-                    upcoming = next(pending, None)
-                    if upcoming is None:
-                        is_open = False
-                    else:
-                        pool.submit(upcoming)
+            pool.submit(self._upcoming(pool.room))
+            while not pool.is_idle:
                 for task, outcome in pool.outcomes():
                     self._take(task, outcome)
-                    if outcome.members is not None and not is_open:
-                        pending, is_open = self._pending(from_seq=self._resume_at), True
+                pool.submit(self._upcoming(pool.room))
 
-    def _pending(self, from_seq: int = 0) -> Iterator[Task]:
-        """Yield what is to be done; members of archives are added to the end meanwhile."""
-        seq = from_seq
-        while seq < len(self._sources):
-            task = self.task_of(seq)
+    def _upcoming(self, count: int) -> list[Task]:
+        """Return the next tasks, at most `count`; members of archives come after all files."""
+        tasks: list[Task] = []
+        while len(tasks) < count and self._next_seq < len(self._sources):
+            task = self.task_of(self._next_seq)
             task = task._replace(stamp=self._stamp(task.path))
-            seq += 1
-            self._resume_at = seq
+            self._next_seq += 1
             row = self._journal.find(task.name)
             if row is not None and self._is_done(row, task):
                 self._journal.adopt(row, task.seq)
                 self.resumed += row.state not in ("staged", "refused")
                 self._step()
             else:
-                yield task
+                tasks.append(task)
+        return tasks
 
     def _stamp(self, path: Path) -> str:
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -17,6 +18,10 @@ from typing import Final, NamedTuple
 
 from pleura.anonymizer.errors import BatchRunning
 from pleura.common.database import open_database, transaction
+
+# Rows are written together: every transaction writes most pages of the indices anew.
+_TOGETHER: Final = 1024
+_TOGETHER_S: Final = 1.0
 
 _SCHEMA: Final = """
 CREATE TABLE files (
@@ -100,6 +105,7 @@ class Journal:
             self.run = 1 + self._number("SELECT coalesce(max(run), 0) FROM runs")
             self._db.execute("INSERT INTO runs VALUES (?, ?)", (self.run, settings))
         self._buffer: list[Row] = []
+        self._flushed = time.monotonic()
 
     def close(self) -> None:
         """Write what is buffered and let the next batch in."""
@@ -128,13 +134,14 @@ class Journal:
         return self._number(query, Path(staged).stem, staged) > 0
 
     def put(self, row: Row) -> None:
-        """Record a row of this run soon: rows are written 64 at a time."""
+        """Record a row of this run with the next ones: a kill costs a second of work, not more."""
         self._buffer.append(row._replace(settings=self.settings, run=self.run))
-        if len(self._buffer) >= 64:
+        if len(self._buffer) >= _TOGETHER or time.monotonic() - self._flushed > _TOGETHER_S:
             self.flush()
 
     def flush(self) -> None:
         """Write the buffered rows."""
+        self._flushed = time.monotonic()
         if self._buffer:
             rows, self._buffer = self._buffer, []
             with transaction(self._db):

@@ -84,16 +84,17 @@ class Settler:
             return self._turn_away(lost)
         disputed, modalities = self._journal.disputed(study), self._journal.modalities_of(study)
         kinds = set(modalities.values())
+        is_new = self._mirror is None and study not in self._accepted
         good: list[Row] = []
         refused: list[Row] = []
         for row in rows:
             placed = self._place(row)
             if may_face(modalities[row.name], kinds):
                 refused.append(row._replace(code=FaceInField.code))
-            elif row.name in disputed or self._differs(row, placed):
+            elif row.name in disputed or not (is_new or self._fits(row, placed)):
                 refused.append(row._replace(code=DuplicateDiffers.code))
             else:
-                good.append(row._replace(placed=placed))
+                good.append(row._replace(state="accepted", placed=placed))
         final = self._accept(study, good) if good else []
         return [*final, *self._turn_away(refused)]
 
@@ -102,16 +103,16 @@ class Settler:
             return str(self._mirror(self._task_of(row.seq)))
         return row.staged.partition("/")[2]
 
-    def _differs(self, row: Row, placed: str) -> bool:
+    def _fits(self, row: Row, placed: str) -> bool:
         path = self._out / placed
-        return path.exists() and not has_bytes(path, row.sha256, row.size_bytes)
+        return not path.exists() or has_bytes(path, row.sha256, row.size_bytes)
 
     def _accept(self, study: str, rows: Sequence[Row]) -> list[Row]:
         self._accepted.setdefault(study, set()).add(rows[0].patient)
         if not self._is_whole(study, rows):
             return self._conclude(self._accept_singly(study, rows))
         move_in(self._staging / TREE / rows[0].patient / study, self._out / rows[0].patient)
-        return self._conclude([row._replace(state="accepted") for row in rows], whole=study)
+        return self._conclude(rows, whole=study)
 
     def _is_whole(self, study: str, rows: Sequence[Row]) -> bool:
         """Return whether rows are all of a study's folder, which has no place in `out` yet."""
@@ -141,7 +142,7 @@ class Settler:
                 place = ready / row.placed
                 place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 (self._staging / row.staged).replace(place)
-            final.append(row._replace(state="duplicate" if is_duplicate else "accepted"))
+            final.append(row._replace(state="duplicate") if is_duplicate else row)
         for top in sorted(ready.iterdir()) if ready.exists() else ():
             move_in(top, self._out)
         return final
@@ -228,10 +229,10 @@ def move_in(tree: Path, folder: Path) -> None:
     Raises:
         DiskFull: no room for what was written.
     """
-    folders, files = [], [] if tree.is_dir() else [tree]
+    folders, files = [], [] if tree.is_dir() else [str(tree)]
     for name, _, names in os.walk(tree):
         folders.append(Path(name))
-        files += [Path(name, file) for file in names]
+        files += [f"{name}/{file}" for file in names]
     with ThreadPoolExecutor(_SYNCERS) as pool:  # the kernel syncs what is asked for together
         list(pool.map(_sync_all, [files[start::_SYNCERS] for start in range(_SYNCERS)]))
     for inner in folders:
@@ -241,7 +242,7 @@ def move_in(tree: Path, folder: Path) -> None:
     fsync_folder(folder.parent)
 
 
-def _sync_all(files: Sequence[Path]) -> None:
+def _sync_all(files: Sequence[str]) -> None:
     for file in files:
         fsync_file(file)
 

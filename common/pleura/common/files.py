@@ -62,7 +62,7 @@ def raise_if_disk_full(exc: OSError) -> None:
         raise DiskFull("no space left on the volume") from exc
 
 
-def fsync_file(path: Path) -> None:
+def fsync_file(path: Path | str) -> None:
     """Make the bytes of a file durable.
 
     Raises:

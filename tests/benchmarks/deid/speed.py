@@ -4,7 +4,8 @@
 515 KiB derived from one real CT. Each tool works through them in a process of its own, one tool
 after another, N times over; its best round counts. Pleura writes without fsync here, as the
 others do, with its self-check on. The peers are given their easiest work: deid cleans headers
-only. Then: two workers of a durable batch beside one, and a multi-frame object of one gigabyte.
+only. Then: two workers of a durable batch beside one (`scaling.py`), and a multi-frame object
+of one gigabyte.
 Exits 1 where a goal is missed; processor time counts for speed, so other load hardly does.
 """
 
@@ -13,36 +14,26 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 
-from pleura.anonymizer.batch import run_batch
-from pleura.anonymizer.profile import PROFILE_NAMES, load_profile
-from pleura.anonymizer.pseudonyms import ProjectKey
+from pleura.anonymizer.profile import PROFILE_NAMES
 from pleura.common.files import free_bytes
 from tests.benchmarks import large_multiframe
-from tests.benchmarks.deid.drivers.folder_run import cpu_seconds
 from tests.benchmarks.deid.peers import DRIVERS, PEERS, Peer, ensure_venv, run_driver
+from tests.benchmarks.deid.scaling import DISK_BYTES, TARGET_TIMES, Scaling, two_workers
 from tests.benchmarks.deid_speed import FILES, SLICE, write_series
 from tests.builders.shared_data import find_shared_data
 
 TARGET_PER_CORE: Final = 200
-TARGET_TWO_WORKERS: Final = 1.8
-BATCH_FILES: Final = 32 * FILES  # the start of the workers takes two thirds of a second
-DISK_ROUNDS: Final = 2
-_SERIES_BYTES: Final = BATCH_FILES * 520 * 1024
-DISK_BYTES: Final = (1 + 2 * DISK_ROUNDS) * _SERIES_BYTES
-MEMORY: Final = Path("/dev/shm")
 PYDICOM: Final = Peer("pydicom read+save", DRIVERS / "pydicom_driver.py")
 PLEURA: Final = tuple(
     Peer(f"Pleura {name}", DRIVERS / "pleura_files_driver.py", ("--profile", name))
@@ -118,48 +109,6 @@ def race(tools: Sequence[tuple[Peer, Path]], series: Path, rounds: int) -> dict[
     return paces
 
 
-def two_workers(source: Path, rounds: int, place: Path) -> dict[str, float]:
-    """Return seconds of a durable batch with one and two workers: wall, processor, the ratio.
-
-    `pairs_*` are the ratios of single rounds. In memory what counts is Pleura's own work; on a
-    disk the kernel writes back beside it, on the second core as long as one worker leaves it
-    free. On a disk no output is deleted before the end: ext4 is slow to give out the inodes of
-    files deleted lately, which no hospital does between two batches.
-    """
-    seconds: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
-    with tempfile.TemporaryDirectory(dir=place) as name:
-        folder = Path(name)
-        (folder / "in").mkdir()
-        files = write_series(source, folder / "in", BATCH_FILES)
-        for number in range(rounds):
-            for jobs in (1, 2) if number % 2 else (2, 1):
-                out = folder / f"{number}-{jobs}" / "out"
-                seconds[jobs].append(_batch_seconds(files, out, jobs))
-                if place == MEMORY:
-                    shutil.rmtree(out.parent)
-    wall = {jobs: min(found)[0] for jobs, found in seconds.items()}
-    pairs = [one[0] / two[0] for one, two in zip(seconds[1], seconds[2], strict=True)]
-    return {
-        "one_s": wall[1], "two_s": wall[2], "times": wall[1] / wall[2],
-        "pairs_least": min(pairs), "pairs_most": max(pairs),
-        "one_cpu_s": min(cpu for _, cpu in seconds[1]),
-        "two_cpu_s": min(cpu for _, cpu in seconds[2]),
-    }  # fmt: skip
-
-
-def _batch_seconds(files: Sequence[Path], out: Path, jobs: int) -> tuple[float, float]:
-    key = ProjectKey.from_bytes(bytes(range(32)))
-    started, used = time.perf_counter(), cpu_seconds()
-    summary = run_batch(
-        files, out, out.with_name(out.name + ".quarantine"),
-        profile=load_profile("gdpr_pseudonymous"), key=key, jobs=jobs,
-    )  # fmt: skip
-    seconds = time.perf_counter() - started, cpu_seconds() - used
-    if summary.accepted != len(files):
-        raise RuntimeError(f"{summary.accepted} of {len(files)} slices were accepted")
-    return seconds
-
-
 def table_of(paces: dict[str, Pace | None]) -> Table:
     """Return the paces as a table for people."""
     table = Table(title=f"{FILES} CT slices of 515 KiB, one process each")
@@ -181,7 +130,7 @@ def table_of(paces: dict[str, Pace | None]) -> Table:
 
 
 def missed_goals(
-    paces: dict[str, Pace | None], workers: dict[str, dict[str, float]], large: dict[str, float]
+    paces: dict[str, Pace | None], workers: Sequence[Scaling], large: dict[str, float]
 ) -> list[str]:
     """Return the goals that this run did not reach, in words."""
     ours = [paces[tool.name] for tool in PLEURA]
@@ -194,33 +143,21 @@ def missed_goals(
         pace = paces.get(peer.name)
         if pace is not None and pace.per_core >= slowest:
             missed.append(f"{peer.name} is as fast")
-    for where, found in workers.items():
-        if found["times"] < TARGET_TWO_WORKERS:
-            times = f"{found['times']:.2f} times one, goal {TARGET_TWO_WORKERS}"
-            missed.append(f"two workers {where} {times}")
+    if not workers[0].is_reached:
+        missed.append(f"two workers {workers[0].words}, goal {TARGET_TIMES}")
     if large["peak_mb"] >= large_multiframe.TARGET_MB:
         missed.append(f"{large['peak_mb']:.0f} MB for 1 GB, goal {large_multiframe.TARGET_MB}")
     return missed
 
 
-def measure(
-    source: Path, rounds: int
-) -> tuple[dict[str, Pace | None], dict[str, dict[str, float]]]:
-    """Return the paces of all tools on one series derived from `source`, and the two workers.
-
-    The latter by where they wrote: in memory, if there is room, and on disk.
-    """
+def measure(source: Path, rounds: int) -> tuple[dict[str, Pace | None], list[Scaling]]:
+    """Return the paces of all tools on one series derived from `source`, and the two workers."""
     with tempfile.TemporaryDirectory() as name:
         series = Path(name) / "series"
         series.mkdir()
         write_series(source, series)
         paces = race(contenders(), series, rounds)
-    workers = {}
-    if MEMORY.is_dir() and free_bytes(MEMORY) > 3 * _SERIES_BYTES:
-        workers["in memory"] = two_workers(source, rounds, MEMORY)
-    disk = Path(tempfile.gettempdir())
-    workers["on disk"] = two_workers(source, min(rounds, DISK_ROUNDS), disk)
-    return paces, workers
+    return paces, two_workers(source)
 
 
 def main() -> int:
@@ -245,18 +182,13 @@ def main() -> int:
         large = large_multiframe.measure(1.0, Path(folder))
     console = Console(width=120)
     console.print(table_of(paces))
-    for where, found in workers.items():
-        console.print(
-            f"{BATCH_FILES} slices, {where}: {found['one_s']:.1f} s with one worker, "
-            f"{found['two_s']:.1f} s with two, {found['times']:.2f} times (single rounds "
-            f"{found['pairs_least']:.2f} to {found['pairs_most']:.2f}); processor "
-            f"{found['one_cpu_s']:.1f} s and {found['two_cpu_s']:.1f} s"
-        )
+    for scaling in workers:
+        console.print(f"two workers {scaling.words}")
     console.print(f"1 GB multi-frame: {large['peak_mb']:.0f} MB, {large['seconds']:.1f} s")
     console.print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors at the end")
     if given.json:
         record = {name: _figures(pace) for name, pace in paces.items()}
-        whole = {"tools": record, "workers": workers, "large": large}
+        whole = {"tools": record, "workers": [asdict(s) for s in workers], "large": large}
         given.json.write_text(json.dumps(whole, indent=1), encoding="utf-8")
     missed = missed_goals(paces, workers, large)
     for goal in missed:

@@ -49,8 +49,9 @@ def codes(job: Job, tasks: list[Task], *, count: int = 1, limit_s: float = 60) -
         waiting = list(tasks)
         found: list[str] = []
         while waiting or not pool.is_idle:
-            while waiting and pool.room:
-                pool.submit(waiting.pop(0))
+            room = pool.room
+            pool.submit(waiting[:room])
+            del waiting[:room]
             found += [outcome.code for _, outcome in pool.outcomes()]
     return sorted(found)
 
