@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from pleura.anonymizer.audit import AuditLog
 from pleura.anonymizer.burnedin.policy import Mode
@@ -30,9 +31,10 @@ from pleura.anonymizer.journal import Journal, Row
 from pleura.anonymizer.profile import Profile
 from pleura.anonymizer.pseudonyms import Pseudonyms
 from pleura.anonymizer.receipt import Receipt
+from pleura.anonymizer.sampling import sample_of
 from pleura.anonymizer.settling import Settler, has_bytes
 from pleura.anonymizer.staging import DeidJob, staging_for, sweep
-from pleura.anonymizer.workers import Outcome, Task, WorkerPool
+from pleura.anonymizer.workers import Outcome, Pool, Task, ThisProcess, WorkerPool
 from pleura.common import events
 from pleura.common.clock import Clock, SystemClock
 from pleura.common.files import atomic_writer, raise_if_disk_full
@@ -99,11 +101,11 @@ def run_batch(
     """De-identify `files` into `out/<patient>/<study>/<series>/<sop>.dcm`.
 
     `on_progress` gets the number of files processed so far, `on_total` the number of all once
-    an archive added its members; `on_result` the final fate of each file of this run, after
-    its study is in place. Audit and journal default to `<out>.audit.jsonl` and
-    `<out>.journal.db`; they belong to this output alone. `jobs` is the number of worker
-    processes, each of which may crash at the cost of its one file; with 0 this process does
-    the work, and a decoder that crashes ends it.
+    an archive added its members, or slices are looked at once more; `on_result` the final fate
+    of each file of this run, after its study is in place. Audit and journal default to
+    `<out>.audit.jsonl` and `<out>.journal.db`; they belong to this output alone. `jobs` is the
+    number of worker processes, each of which may crash at the cost of its one file; with 0 this
+    process does the work, and a decoder that crashes ends it.
     `ocr` says whose pixels are read for burned-in text, as in `deidentify_file`.
     `mirror` gives the place of a source instead of the layout, `name_map` is where a line for
     each accepted source is written; both hold file names, which identify people.
@@ -166,17 +168,18 @@ class _Batch:
         self._sources: list[tuple[Path, int | None]] = [(path, None) for path in files]
         self._out, self._job, self._journal = out, job, journal
         self._on_progress, self._on_total = on_progress, on_total
-        self._archives = self._done = self.resumed = self._next_seq = 0
+        self._archives = self._extra = self._done = self.resumed = self._next_seq = 0
 
     def process(self, jobs: int) -> None:
         """Bring every file to a row of the journal."""
         sweep(self._job.staging, self._journal.knows_staged)
         self._job.staging.mkdir(exist_ok=True, mode=0o700)
         if jobs < 1:
-            while upcoming := self._upcoming(1):
-                self._take(upcoming[0], self._job.run(upcoming[0]))
+            self._process_in(ThisProcess(self._job))
         else:
-            self._process_with(jobs)
+            count = min(jobs, len(self._sources) or 1)
+            with WorkerPool(self._job, count, limit_s=FILE_LIMIT_S) as pool:
+                self._process_in(pool)
         self._journal.flush()
 
     def task_of(self, seq: int) -> Task:
@@ -185,22 +188,54 @@ class _Batch:
         spelled = str(path) if member is None else f"{path}\0{member}"
         return Task(seq, path, member, name=self._job.key.keyed("name", spelled))
 
-    def _process_with(self, jobs: int) -> None:
-        with WorkerPool(
-            self._job, min(jobs, len(self._sources) or 1), limit_s=FILE_LIMIT_S
-        ) as pool:
-            pool.submit(self._upcoming(pool.room))
-            while not pool.is_idle:
-                for task, outcome in pool.outcomes():
-                    self._take(task, outcome)
-                pool.submit(self._upcoming(pool.room))
+    def _process_in(self, pool: Pool) -> None:
+        for task, outcome in _done_in(pool, self._upcoming):
+            self._take(task, outcome)
+        if self._job.looks_at_series:
+            self._look_at_series(pool)
+
+    def _look_at_series(self, pool: Pool) -> None:
+        """Have every slice of a series read again where some of its slices show text."""
+        found = self._journal.unread_series()
+        suspects = {number for number, series in enumerate(found) if series.shows_text}
+        looks = {
+            seq: number
+            for number, series in enumerate(found)
+            for seq in (() if series.shows_text else sample_of(series.unread))
+        }
+        for task, outcome in self._again(pool, looks, "look"):
+            if outcome.shows_text or outcome.code:
+                suspects.add(looks[task.seq])
+            self._step()
+        unread = [seq for number in sorted(suspects) for seq in found[number].unread]
+        staged = self._journal.staged_inputs() if unread else {}
+        for seq in unread:
+            (self._job.staging / staged[seq]).unlink(missing_ok=True)
+        for task, outcome in self._again(pool, unread, "read"):
+            self._take(task, outcome)
+
+    def _again(
+        self, pool: Pool, inputs: Collection[int], purpose: Literal["look", "read"]
+    ) -> Iterator[tuple[Task, Outcome]]:
+        self._extra += len(inputs)
+        self._tell_total()
+        waiting = iter(list(inputs))
+        return _done_in(
+            pool,
+            lambda count: [
+                self._stamped(seq)._replace(purpose=purpose) for seq in islice(waiting, count)
+            ],
+        )
+
+    def _stamped(self, seq: int) -> Task:
+        task = self.task_of(seq)
+        return task._replace(stamp=self._stamp(task.path))
 
     def _upcoming(self, count: int) -> list[Task]:
         """Return the next tasks, at most `count`; members of archives come after all files."""
         tasks: list[Task] = []
         while len(tasks) < count and self._next_seq < len(self._sources):
-            task = self.task_of(self._next_seq)
-            task = task._replace(stamp=self._stamp(task.path))
+            task = self._stamped(self._next_seq)
             self._next_seq += 1
             row = self._journal.find(task.name)
             if row is not None and self._is_done(row, task):
@@ -236,8 +271,7 @@ class _Batch:
         if outcome.members is not None:
             self._archives += 1
             self._sources += [(task.path, member) for member in range(outcome.members)]
-            if self._on_total is not None:
-                self._on_total(len(self._sources) - self._archives)
+            self._tell_total()
             return
         row = outcome.staged or Row(
             task.name, task.stamp, seq=task.seq, code=outcome.code,
@@ -245,6 +279,10 @@ class _Batch:
         )  # fmt: skip
         self._journal.put(row)
         self._step()
+
+    def _tell_total(self) -> None:
+        if self._on_total is not None:
+            self._on_total(len(self._sources) - self._archives + self._extra)
 
     def _step(self) -> None:
         self._done += 1
@@ -257,6 +295,16 @@ class _Batch:
             path, member = self._sources[seq]
             line = {"in": str(path), "member": member, "out": placed}
             yield json.dumps(line, ensure_ascii=False).encode("utf-8", "surrogateescape") + b"\n"
+
+
+def _done_in(
+    pool: Pool, upcoming: Callable[[int], Sequence[Task]]
+) -> Iterator[tuple[Task, Outcome]]:
+    """Yield what comes of tasks; `upcoming` gives some more, at most as many as asked for."""
+    pool.submit(upcoming(pool.room))
+    while not pool.is_idle:
+        yield from pool.outcomes()
+        pool.submit(upcoming(pool.room))
 
 
 def _check_separate(out: Path, quarantine: Path) -> None:

@@ -7,9 +7,8 @@ they are copied untouched, so memory does not grow with the file.
 
 from __future__ import annotations
 
-import os
+import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,8 +21,6 @@ from pleura.anonymizer.completing import complete
 from pleura.anonymizer.errors import (
     DuplicateDiffers,
     Erased,
-    InternalFault,
-    LimitExceeded,
     OcrUnavailable,
     Quarantined,
     Undecodable,
@@ -31,17 +28,17 @@ from pleura.anonymizer.errors import (
 from pleura.anonymizer.header import Header, read_header
 from pleura.anonymizer.inflating import deflate
 from pleura.anonymizer.marking import VERSION, authored, file_head, stamp
+from pleura.anonymizer.opening import contained, nearest_folder, opened, stamp_of
 from pleura.anonymizer.profile import Profile
 from pleura.anonymizer.pseudonyms import Pseudonyms, patient_value
 from pleura.anonymizer.receipt import OcrCounts, OverrideName, Receipt
 from pleura.anonymizer.residues import Expectation
 from pleura.anonymizer.rules import Rules, load_rules
-from pleura.anonymizer.source import FileSource, Source, Span
+from pleura.anonymizer.source import Source, Span
 from pleura.anonymizer.text import Seeds
 from pleura.anonymizer.uncovering import uncover
 from pleura.anonymizer.verify import check_residuals
 from pleura.anonymizer.wire import (
-    MAX_FILE_BYTES,
     DicomFile,
     Element,
     encode,
@@ -49,11 +46,11 @@ from pleura.anonymizer.wire import (
 )
 from pleura.anonymizer.writing import Draft, digest_of, digests, drafted
 from pleura.common import events
-from pleura.common.errors import PleuraError
-from pleura.common.files import raise_if_disk_full
 
 _BODY_PART: Final = 0x00180015
 _MODALITY: Final = 0x00080060
+_INSTANCE_NUMBER: Final = 0x00200013
+_IS: Final = re.compile(r"[+-]?[0-9]{1,11}")  # PS3.5 6.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +58,8 @@ class Deidentified:
     """One accepted object: where it is, what it is called now, and keys to join labels by.
 
     `accession_key` is H("accession", accession number) or empty; `sop_key` is
-    H("sop", original SOP instance UID).
+    H("sop", original SOP instance UID). `slice_number` is the instance number of a slice that
+    nobody looked at for text, because that is done for its series; else None.
     """
 
     path: Path
@@ -75,6 +73,7 @@ class Deidentified:
     sop_key: str
     sha256: str
     size_bytes: int
+    slice_number: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,65 +120,26 @@ def deidentify_file(
         DiskFull: no room; nothing was left behind.
     """
     profile.check_kind(key.kind)
-    try:
-        with _opened(source) as original:
-            stamp_before = _stamp_of(original)
-            folder = _existing(target_folder)
-            parsed = parse_file(original, spool=folder)
-            header = read_header(parsed)
-            mode: Mode = "off" if allow_unread_text else ocr
-            overrides = _admit(parsed, header, key, mode, allow_unread_text, tombstones)
-            parsed, uncovered = uncover(parsed, folder)
-            seeds = collect_seeds(parsed.elements, load_rules(), profile)
-            unburned = unburn(parsed, header, seeds, mode, folder)
-            with key.session():
-                plan = _plan(unburned, header, profile, key, overrides, seeds)
-            plan.context.tally.actions.update(uncovered)
-            target_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with drafted(target_folder, _pieces(plan)) as draft:
-                check_residuals(original, draft.source, _expectation(plan))
-                before, after = digests(original, draft)
-                if _stamp_of(original) != stamp_before:
-                    raise Undecodable("the file changed while it was read")
-                return _commit(plan, draft, _receipt(plan, before, after), target_folder, fsync)
-    except PleuraError:
-        raise
-    except OSError as exc:
-        raise_if_disk_full(exc)
-        raise
-    except Exception as exc:  # noqa: BLE001  DEID 10: doubt or exception = quarantine
-        kind = type(exc).__name__
-        events.emit("error.raised", process="anonymizer", code=InternalFault.code, error=kind)
-        raise InternalFault(kind) from None
-
-
-@contextmanager
-def _opened(given: Path | Source) -> Iterator[Source]:
-    """Open a path; a source that is open already stays the caller's."""
-    try:
-        source = FileSource(given) if isinstance(given, Path) else given
-    except OSError:
-        raise Undecodable("the file cannot be read") from None
-    try:
-        if source.size > MAX_FILE_BYTES:
-            raise LimitExceeded("file size")
-        yield source
-    finally:
-        if isinstance(given, Path) and isinstance(source, FileSource):
-            source.close()
-
-
-def _stamp_of(source: Source) -> tuple[int, int]:
-    """Return what changes when somebody writes to the file behind a source."""
-    if not isinstance(source, FileSource):
-        return source.size, 0
-    state = os.fstat(source.fileno())
-    return state.st_size, state.st_mtime_ns
-
-
-def _existing(folder: Path) -> Path:
-    """Return the nearest folder that is there: what is large stays on that volume."""
-    return next(f for f in (folder.absolute(), *folder.absolute().parents) if f.is_dir())
+    with contained(), opened(source) as original:
+        stamp_before = stamp_of(original)
+        folder = nearest_folder(target_folder)
+        parsed = parse_file(original, spool=folder)
+        header = read_header(parsed)
+        mode: Mode = "off" if allow_unread_text else ocr
+        overrides = _admit(parsed, header, key, mode, allow_unread_text, tombstones)
+        parsed, uncovered = uncover(parsed, folder)
+        seeds = collect_seeds(parsed.elements, load_rules(), profile)
+        unburned = unburn(parsed, header, seeds, mode, folder)
+        with key.session():
+            plan = _plan(unburned, header, profile, key, overrides, seeds)
+        plan.context.tally.actions.update(uncovered)
+        target_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with drafted(target_folder, _pieces(plan)) as draft:
+            check_residuals(original, draft.source, _expectation(plan))
+            before, after = digests(original, draft)
+            if stamp_of(original) != stamp_before:
+                raise Undecodable("the file changed while it was read")
+            return _commit(plan, draft, _receipt(plan, before, after), target_folder, fsync)
 
 
 def _admit(
@@ -360,7 +320,13 @@ def _commit(
         sop_key=key.keyed("sop", header.sop_uid),
         sha256=receipt.output_sha256,
         size_bytes=draft.source.size,
+        slice_number=_instance_number(plan.elements) if plan.unburned.is_slice else None,
     )
+
+
+def _instance_number(elements: Sequence[Element]) -> int:
+    text = _text_of(elements, _INSTANCE_NUMBER)
+    return int(text) if _IS.fullmatch(text) else 0
 
 
 __all__ = ["Deidentified", "Quarantined", "deidentify_file"]

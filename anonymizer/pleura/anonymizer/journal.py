@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -51,6 +52,17 @@ CREATE INDEX by_run ON files (run, state);
 CREATE TABLE audit (only INTEGER PRIMARY KEY CHECK (only = 1), size_bytes INTEGER NOT NULL) STRICT;
 CREATE TABLE runs (run INTEGER PRIMARY KEY, settings TEXT NOT NULL) STRICT;
 """
+_UNREAD: Final = """
+SELECT json_extract(record, '$.series_uid'), seq FROM files
+WHERE run = ? AND state = 'staged' AND json_extract(record, '$.slice_number') IS NOT NULL
+ORDER BY json_extract(record, '$.slice_number'), seq
+"""
+_WITH_TEXT: Final = """
+SELECT DISTINCT json_extract(record, '$.series_uid') FROM files
+WHERE run = ? AND state = 'staged' AND json_extract(record, '$.slice_number') IS NULL
+AND (json_extract(CAST(receipt AS TEXT), '$.ocr.boxes') > 0
+     OR json_extract(CAST(receipt AS TEXT), '$.ocr.markers') > 0)
+"""
 
 
 class Row(NamedTuple):
@@ -83,6 +95,16 @@ class Row(NamedTuple):
 
 _COLUMNS: Final = ", ".join(Row._fields)
 _MARKS: Final = ",".join("?" * len(Row._fields))
+
+
+class Series(NamedTuple):
+    """Slices of one series that nobody read, by input number and in the order of the series.
+
+    `shows_text`: another object of the series was read and had text.
+    """
+
+    unread: Sequence[int]
+    shows_text: bool
 
 
 class Journal:
@@ -154,6 +176,20 @@ class Journal:
             self._db.execute(
                 "UPDATE files SET run = ?, seq = ? WHERE name = ?", (self.run, seq, row.name)
             )
+
+    def unread_series(self) -> list[Series]:
+        """Return the staged slices of this run that nobody looked at for text, by series."""
+        self.flush()
+        unread: dict[str, list[int]] = defaultdict(list)
+        for series, seq in self._db.execute(_UNREAD, (self.run,)):
+            unread[str(series)].append(int(seq))
+        with_text = {str(row[0]) for row in self._db.execute(_WITH_TEXT, (self.run,))}
+        return [Series(slices, uid in with_text) for uid, slices in unread.items()]
+
+    def staged_inputs(self) -> dict[int, str]:
+        """Return where the staged file of each input of this run is."""
+        query = "SELECT seq, staged FROM files WHERE run = ? AND state = 'staged'"
+        return {int(seq): str(staged) for seq, staged in self._db.execute(query, (self.run,))}
 
     # --- while studies are settled ------------------------------------------------
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
 
+from pleura.anonymizer.burnedin.finder import has_finder
 from pleura.anonymizer.burnedin.policy import Mode
 from pleura.anonymizer.engine import Deidentified, deidentify_file
 from pleura.anonymizer.errors import DuplicateDiffers, NotDicom, Quarantined
@@ -25,6 +26,7 @@ from pleura.anonymizer.members import count_members, extracted, is_archive
 from pleura.anonymizer.profile import Profile
 from pleura.anonymizer.pseudonyms import Pseudonyms
 from pleura.anonymizer.rules import load_rules
+from pleura.anonymizer.sampling import shows_text
 from pleura.anonymizer.workers import Outcome, Task
 from pleura.common.canonical import canonical_json
 from pleura.common.files import begin_writeback, fsync_folder
@@ -47,23 +49,31 @@ class DeidJob:
     ocr: Mode = "policy"
 
     def run(self, task: Task) -> Outcome:
-        """De-identify one file into the staging folder."""
+        """De-identify one file into the staging folder, or look at it for text."""
         try:
             if task.member is not None:
                 with extracted(task.path, task.member, self.staging) as path:
-                    return self._staged(task, path)
+                    return self._done(task, path)
             if self.follow_archives and is_archive(task.path):
                 count = count_members(task.path)
                 return Outcome(members=count) if count else Outcome(NotDicom.code)
-            return self._staged(task, task.path)
+            return self._done(task, task.path)
         except Quarantined as exc:
             return Outcome(exc.code, exc.counts)
 
-    def _staged(self, task: Task, path: Path) -> Outcome:
+    @property
+    def looks_at_series(self) -> bool:
+        """Whether slices of a series are looked at for text; without the extra `ocr` nobody can."""
+        return self.ocr == "policy" and not self.allow_unread_text and has_finder()
+
+    def _done(self, task: Task, path: Path) -> Outcome:
+        if task.purpose == "look":
+            return Outcome(shows_text=shows_text(path, self.profile, self.staging))
+        ocr = "all" if task.purpose == "read" else self.ocr
         try:
-            result = self._deidentify(path, self.staging / TREE)
+            result = self._deidentify(path, self.staging / TREE, ocr)
         except DuplicateDiffers:  # of one before it; the batch judges both
-            result = self._deidentify(path, self.staging / f"s{task.seq}")
+            result = self._deidentify(path, self.staging / f"s{task.seq}", ocr)
         begin_writeback(result.path)
         record = {
             f.name: getattr(result, f.name)
@@ -80,10 +90,10 @@ class DeidJob:
             )
         )  # fmt: skip
 
-    def _deidentify(self, path: Path, folder: Path) -> Deidentified:
+    def _deidentify(self, path: Path, folder: Path, ocr: Mode) -> Deidentified:
         return deidentify_file(
             path, folder, profile=self.profile, key=self.key, tombstones=self.tombstones,
-            ocr=self.ocr, allow_unread_text=self.allow_unread_text, fsync=False,
+            ocr=ocr, allow_unread_text=self.allow_unread_text, fsync=False,
         )  # fmt: skip
 
     def bars(self, patient: str) -> bool:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from multiprocessing import Pipe, connection
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from pleura.anonymizer.errors import InternalFault, LimitExceeded
 from pleura.anonymizer.journal import Row
@@ -35,26 +35,31 @@ _RECENT: Final = 0.2  # weight of the last file in the mean
 
 
 class Task(NamedTuple):
-    """One file, or member `member` of an archive; `seq` is the caller's number for it."""
+    """One file, or member `member` of an archive; `seq` is the caller's number for it.
+
+    `purpose`: de-identify it as the policy says, only look for text, or read all of its pixels.
+    """
 
     seq: int
     path: Path
     member: int | None = None
     name: str = ""
     stamp: str = ""
+    purpose: Literal["policy", "look", "read"] = "policy"
 
 
 class Outcome(NamedTuple):
     """What became of a task: `staged`, a row of the journal, or a `code`.
 
     `members` counts the files of an archive, which are tasks of their own; an archive has
-    neither row nor code.
+    neither row nor code. `shows_text` is the answer to a look.
     """
 
     code: str = ""
     counts: Mapping[str, int] = {}
     staged: Row | None = None
     members: int | None = None
+    shows_text: bool = False
 
 
 class Job(Protocol):
@@ -80,6 +85,56 @@ class _Worker:
     def has_more(self) -> bool:
         """Whether the pipe holds an answer, or has ended (ten times cheaper than its `poll`)."""
         return bool(self._arrival.poll(0))
+
+
+class Pool(Protocol):
+    """Where tasks are done."""
+
+    @property
+    def room(self) -> int:
+        """How many more tasks it can use."""
+        ...
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no task is left."""
+        ...
+
+    def submit(self, tasks: Iterable[Task]) -> None:
+        """Hand in tasks."""
+        ...
+
+    def outcomes(self) -> Iterator[tuple[Task, Outcome]]:
+        """Yield some outcomes."""
+        ...
+
+
+class ThisProcess:
+    """A pool of no processes: tasks are done here, one at a time."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._queue: deque[Task] = deque()
+
+    @property
+    def room(self) -> int:
+        """One task at most."""
+        return 1 - len(self._queue)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no task is left."""
+        return not self._queue
+
+    def submit(self, tasks: Iterable[Task]) -> None:
+        """Hand in tasks."""
+        self._queue.extend(tasks)
+
+    def outcomes(self) -> Iterator[tuple[Task, Outcome]]:
+        """Do what was handed in."""
+        while self._queue:
+            task = self._queue.popleft()
+            yield task, self._job.run(task)
 
 
 class WorkerPool:

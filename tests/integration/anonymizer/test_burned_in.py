@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageFont
-from pydicom import Dataset, dcmread
+from pydicom import dcmread
 from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -20,42 +19,15 @@ from pleura.anonymizer.engine import Deidentified, deidentify_file
 from pleura.anonymizer.errors import FaceInField
 from tests.builders.deidentified import GDPR, KEY, run
 from tests.builders.identified import ct_dataset, write
+from tests.builders.pictures import COLUMNS, ROWS, ground, ink, picture
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("rapidocr_onnxruntime") is None,
     reason="the extra ocr is not installed",
 )
 
-ROWS, COLUMNS = 240, 320
 US_MULTIFRAME = "1.2.840.10008.5.1.4.1.1.3.1"
 NAME = "QUIBBLEWORTH 7733"
-
-
-def ground(seed: int = 0) -> np.ndarray:
-    """Return a soft picture without text (0..200)."""
-    y, x = np.mgrid[0:ROWS, 0:COLUMNS]
-    soft = 70 + 40 * np.sin(x / 60 + seed) + 30 * np.cos(y / 45)
-    return (soft + np.random.default_rng(seed).normal(0, 2, soft.shape)).clip(0, 200)
-
-
-def ink(text: str, x: int, y: int, size: int = 18) -> np.ndarray:
-    """Return where the letters of a text lie."""
-    image = Image.new("L", (COLUMNS, ROWS))
-    ImageDraw.Draw(image).text((x, y), text, fill=255, font=ImageFont.load_default(size))
-    return np.asarray(image) > 0
-
-
-def picture(ds: Dataset, frames: np.ndarray, photometric: str, planar: int = 0) -> Dataset:
-    """Put frames (frames x rows x columns [x samples]) into a data set."""
-    ds.Rows, ds.Columns, ds.PhotometricInterpretation = ROWS, COLUMNS, photometric
-    ds.NumberOfFrames = str(len(frames))
-    bits = frames.dtype.itemsize * 8
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit = bits, bits, bits - 1
-    if frames.ndim == 4:
-        ds.SamplesPerPixel, ds.PlanarConfiguration = 3, planar
-        frames = frames.transpose(0, 3, 1, 2) if planar else frames
-    ds.PixelData = np.ascontiguousarray(frames).tobytes()
-    return ds
 
 
 def pixels(result: Deidentified) -> np.ndarray:

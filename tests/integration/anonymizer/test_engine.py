@@ -18,7 +18,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from pleura.anonymizer import engine
+from pleura.anonymizer import engine, opening
 from pleura.anonymizer.engine import deidentify_file
 from pleura.anonymizer.errors import (
     InternalFault,
@@ -299,7 +299,7 @@ def test_a_source_above_the_limit_is_quarantined(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = write(tmp_path / "a.dcm", ct_dataset())
-    monkeypatch.setattr(engine, "MAX_FILE_BYTES", 100)
+    monkeypatch.setattr(opening, "MAX_FILE_BYTES", 100)
     with pytest.raises(LimitExceeded):
         run(source, tmp_path / "out")
 

@@ -36,14 +36,19 @@ from pleura.anonymizer.text import Seeds
 _MAKER: Final = 0x00080070
 _MODEL: Final = 0x00081090
 _CHUNK: Final = 1 << 20
+_LINE_PX: Final = 64  # ten letters of the least legible size
 
 
 @dataclass(frozen=True, slots=True)
 class Unburned:
-    """A file after reading; `reading` is None where the policy had nothing read."""
+    """A file after reading; `reading` is None where the policy had nothing read.
+
+    `is_slice`: a slice whose series has to be looked at, large enough for a line of text.
+    """
 
     parsed: DicomFile
     reading: Reading | None = None
+    is_slice: bool = False
 
     @property
     def is_read(self) -> bool:
@@ -89,7 +94,8 @@ def unburn(
         return Unburned(parsed)
     plan = plan_reading(header, facts.frames, mode)
     if plan.is_none:
-        return Unburned(parsed)
+        has_room = max(facts.rows, facts.columns) >= _LINE_PX
+        return Unburned(parsed, is_slice=plan.is_slice and has_room)
     finder = open_finder()
     frames = open_frames(parsed, facts)
     decoded = frames.facts

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -44,6 +45,11 @@ class TextFinder(Protocol):
     def find(self, grey: Grey, place: Box) -> list[Found]:
         """Return the lines found in some place of the picture, in the picture's coordinates."""
         ...
+
+
+def has_finder() -> bool:
+    """Return whether the extra `ocr` is installed."""
+    return all(find_spec(name) is not None for name in ("cv2", "rapidocr_onnxruntime"))
 
 
 @lru_cache(maxsize=1)

@@ -22,10 +22,14 @@ _SCOUT: Final = frozenset({"LOCALIZER", "SCOUT"})
 
 @dataclass(frozen=True, slots=True)
 class ReadingPlan:
-    """Frames to read, in order; `is_sample` where a find makes all the others be read."""
+    """Frames to read, in order; `is_sample` where a find makes all the others be read.
+
+    `is_slice`: nothing is read of a slice by itself; whoever knows its series looks at some.
+    """
 
     frames: tuple[int, ...] = ()
     is_sample: bool = False
+    is_slice: bool = False
 
     @property
     def is_none(self) -> bool:
@@ -58,8 +62,8 @@ def plan_reading(header: Header, frames: int, mode: Mode) -> ReadingPlan:
 
     Projection images, captures, colour and every unlisted modality: all frames. Slices of CT,
     MR and PET in one object: first, middle and last, and all as soon as one shows text. A
-    single slice is not read, and then 113101 is not claimed: who knows the series asks for
-    `all` on its first, middle and last one.
+    single slice is not read, and then 113101 is not claimed: a batch looks at the first,
+    middle and last one of its series (`sampling`).
     """
     if mode == "off" or not header.has_pixels:
         return ReadingPlan()
@@ -67,7 +71,7 @@ def plan_reading(header: Header, frames: int, mode: Mode) -> ReadingPlan:
     if mode == "all" or must_be_read(header):
         return every
     if header.modality in _COMPUTED or frames == 1:
-        return ReadingPlan()
+        return ReadingPlan(is_slice=header.modality in _SECTIONAL)
     chosen = sorted({0, frames // 2, frames - 1})
     return ReadingPlan(tuple(chosen), is_sample=len(chosen) < frames)
 
