@@ -61,8 +61,9 @@ class Settler:
         self._out, self._staging, self._quarantine = out, staging, quarantine
         self._profile, self._key, self._clock = profile, key, clock
         self._task_of, self._mirror = task_of, mirror
+        self._accounted = journal.audit_bytes()
         self._written = Counter(
-            (line.input_digest, line.code) for line in audit.lines_after(journal.audit_bytes())
+            (line.input_digest, line.code) for line in audit.lines_after(self._accounted)
         )
         self._accepted = _studies_in(out)
 
@@ -72,6 +73,8 @@ class Settler:
             yield from self._settle_study(study)
         while rows := self._journal.refused(_REFUSED_AT_ONCE):
             yield from self._reject(rows)
+        self._written.clear()  # lines of inputs that are gone
+        self._journal.settle([], self._accounted_bytes())
 
     # --- one study -------------------------------------------------------------------
 
@@ -177,9 +180,9 @@ class Settler:
         entries = [entry for row in rows if (entry := self._entry(row)) is not None]
         self._audit.append(entries, now=self._clock.now())
         if whole:
-            self._journal.settle_whole(whole, self._audit.size_bytes)
+            self._journal.settle_whole(whole, self._accounted_bytes())
         else:
-            self._journal.settle(rows, self._audit.size_bytes)
+            self._journal.settle(rows, self._accounted_bytes())
         for row in rows:
             if row.state == "accepted":
                 events.emit(
@@ -187,6 +190,12 @@ class Settler:
                     bytes=row.size_bytes,
                 )  # fmt: skip
         return list(rows)
+
+    def _accounted_bytes(self) -> int:
+        """Return up to where every line of the audit has its row."""
+        if not any(self._written.values()):
+            self._accounted = self._audit.size_bytes
+        return self._accounted
 
     def _entry(self, row: Row) -> AuditEntry | None:
         if self._written[row.input_digest, row.code] > 0:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from pydicom import dcmread
 
 from pleura.anonymizer import batch, settling
-from pleura.anonymizer.audit import verify_audit
+from pleura.anonymizer.audit import AuditLog, verify_audit
 from pleura.anonymizer.batch import BatchItem, BatchSummary, run_batch
 from pleura.anonymizer.errors import AuditBroken, BatchRunning, OutputNotSeparate
-from pleura.anonymizer.journal import Journal
+from pleura.anonymizer.journal import Journal, Row
 from pleura.anonymizer.profile import load_profile
 from pleura.anonymizer.workers import Outcome, Task
 from pleura.common.errors import DiskFull
@@ -233,6 +233,36 @@ def test_a_disk_that_fills_while_studies_move_is_named(
     with pytest.raises(DiskFull):
         bench.run()
     assert not bench.accepted()
+
+
+def test_a_batch_stopped_twice_between_audit_and_journal_has_each_line_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second time after the refusals of another study, which are tried again, got lines."""
+    for letter in "ab":
+        uid = {"SOPInstanceUID": "1.2.3.9", "StudyInstanceUID": "1.2.4"}
+        bench.add(letter, InstanceNumber=ord(letter), **uid)
+    for letter in "cd":
+        bench.add(letter, StudyInstanceUID="1.2.7")
+    assert KEY.uid("1.2.4") < KEY.uid("1.2.7")  # the refused study is settled first
+    settle = Journal.settle
+
+    def stops(journal: Journal, rows: Sequence[Row] | str, audit_bytes: int) -> None:
+        if isinstance(rows, str) or any(row.state == "accepted" for row in rows):
+            raise DiskFull
+        settle(journal, rows, audit_bytes)
+
+    monkeypatch.setattr(Journal, "settle", stops)
+    monkeypatch.setattr(Journal, "settle_whole", stops)
+    for _ in range(2):
+        with pytest.raises(DiskFull):
+            bench.run()
+    monkeypatch.undo()
+    summary = bench.run()
+    assert (summary.accepted, dict(summary.quarantined)) == (2, {"DUPLICATE_DIFFERS": 2})
+    lines = list(AuditLog(bench.out.with_name("out.audit.jsonl")).lines_after(0))
+    assert sum(line.code == "ACCEPTED" for line in lines) == 2
+    assert verify_audit(bench.out.with_name("out.audit.jsonl")) == summary.audit_head
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
