@@ -46,6 +46,7 @@ _DUMMIES: Final[dict[str, bytes]] = {
     **dict.fromkeys(("FD", "SV", "UV", "OD", "OV"), bytes(8)),
 }
 _SHORT_TEXTS: Final = frozenset({"LO", "SH", "UC", "CS"})
+_LONGEST: Final = {"SH": 16, "LO": 64}  # characters, PS3.5 6.2
 _FAMILIES: Final = (
     {"US", "SS", "UL", "SL", "UV", "SV"}, {"FL", "FD"}, {"OB", "OW", "OF", "OD", "OL", "OV"},
     _SHORT_TEXTS, {"LT", "ST", "UT"}, {"DS", "IS"},
@@ -248,7 +249,10 @@ def clean_text(
     strict: bool,
     patterns: bool = True,
 ) -> Element:
-    """Return a text cleaned value by value, in its own character set; unreadable: empty."""
+    """Return a text cleaned value by value, in its own character set; unreadable: empty.
+
+    A value longer than its VR allows is no name of a kernel or filter, so it is taken for prose.
+    """
     text = decode_text(bytes(element.value), character_sets, element.vr)
     if text is None:
         context.tally.invalid_values += 1
@@ -256,7 +260,13 @@ def clean_text(
     terms = context.rules.defined_terms
     parts = text.split("\\") if element.vr in _SHORT_TEXTS else [text]
     cleaned = [
-        clean_prose(part, context.seeds, strict=strict, terms=terms, patterns=patterns)
+        clean_prose(
+            part,
+            context.seeds,
+            terms=terms,
+            patterns=patterns,
+            strict=strict or (patterns and len(part) > _LONGEST.get(element.vr, len(part))),
+        )
         for part in parts
     ]
     removed = sum(part.removed_words for part in cleaned)

@@ -16,6 +16,7 @@ from importlib.resources import files
 from typing import Final
 
 from pleura.anonymizer.errors import RulesDamaged
+from pleura.anonymizer.patterns import ANNOUNCED, PATTERNS, SUSPECTED
 from pleura.anonymizer.text import Seeds, fold
 
 MAX_ROUNDS: Final = 4
@@ -24,52 +25,7 @@ MAX_CACHED: Final = 64
 
 _WORD: Final = re.compile(r"[^\W_]+")
 _DIGITS: Final = re.compile(r"\d+")
-_MONTH: Final = (
-    r"(?:jan|feb|mar|mrz|maerz|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez|ene|abr|ago|dic"
-    r"|fev|avr|juin|juil|aou)[a-z]*"
-)
-_PATTERNS: Final = re.compile(
-    rf"""
-      [\w.+-]+@[\w.-]+                                                    # mail
-    | \b(?:https?|ftp)://\S+ | \bwww\.\S+                                 # address of a page
-    | \b\d{{1,3}}(?:\.\d{{1,5}}){{3,}}\b                                  # IPs, UIDs
-    | \b(?:[0-9a-f]{{1,4}}:){{3,}}[0-9a-f:]+                              # IPv6, MAC
-    | \b\d{{1,4}}[./-]\d{{1,2}}[./-]\d{{1,4}}\b                           # dates
-    | \b\d{{1,2}}(?:st|nd|rd|th|\.)?[\s-]*{_MONTH}\b(?:[\s,.-]*\d{{2,4}}\b)?
-    | \b{_MONTH}[\s.-]*\d{{1,2}}(?:st|nd|rd|th)?\b(?:[\s,]*\d{{4}}\b)?
-    | \b\d{{1,2}}:\d{{2}}(?::\d{{2}}(?:\.\d+)?)?(?:\s*[ap]m)?\b           # times
-    | \b\d{{3}}[-\s]\d{{2}}[-\s]\d{{4}}\b                                 # SSN
-    | (?:\+|\b00)\d{{1,3}}(?:[\s()/-]{{0,2}}\d{{2,}})+                    # phones
-    | \(\d{{2,5}}\)[\s-]?\d{{3,}}(?:[\s-]?\d{{2,}})* | \b\d{{2,4}}[\s/-]\d{{3,4}}[\s/-]?\d{{2,}}
-    | [^\W_]*\d{{5,}}[^\W_]*                                              # long digit runs
-    | \b(?:9\d|1[0-4]\d)(?=[\s-]*(?:y\b|yo\b|y/o|yrs?\b|years?\b|jahre?|jahrig|ans\b|anos\b))
-    | (?<=aged\s)(?:9\d|1[0-4]\d)\b | (?<=age\s)(?:9\d|1[0-4]\d)\b
-    | (?<=age:\s)(?:9\d|1[0-4]\d)\b | \b0?(?:9\d|1[0-4]\d)y\b
-    """,
-    re.VERBOSE,
-)  # fmt: skip
-# A title or a phrase that announces a person: the next word goes whatever it is.
-_ANNOUNCED: Final = re.compile(
-    r"""
-    (?: \b(?:dr|dra|drs|prof|professor|mr|mrs|ms|miss|herr|herrn|frau|mme|monsieur|madame|senor
-          |senora|sra)\b\.?
-      | \bsr\.                                        # Spanish; SR is a modality
-      | \b(?:signed|reported|dictated|read|reviewed|referred|ordered|requested|performed|verified
-          |approved|transcribed|interpreted|befundet|unterzeichnet|signe|firmado|informado)
-        \s+(?:by|von|durch|par|por)\b
-      | \b(?:name|vorname|nachname|nom|prenom|nombre|apellido|patient\s?name|patient|paciente|pt
-          |mrn|dob|ssn|id|acc|accession|radiologist|radiologe|physician|attending|referring|surgeon
-          |technologist|tech|operator|doctor|arzt|medecin|medico|sonographer|nurse|mother|father
-          |address|phone|tel|fax)\s?(?:no|nr|number)?\s*[:=\#]
-    ) [\s:.=\#]*
-    """,
-    re.VERBOSE,
-)
-# Words that often stand before a name but more often do not: only unknown words go.
-_SUSPECTED: Final = re.compile(
-    r"\b(?:patient|pt|physician|radiologist|attending|doctor|technologist|surgeon|nurse|arzt"
-    r"|paciente|mrn|accession|dictating|consultant)\b[\s:.]*"
-)
+_SPACED: Final = re.compile(r"(?<![^\W_])[^\W_](?:[ ._-][^\W_]){2,}(?![^\W_])")
 _TITLES: Final = frozenset(
     [
         "dr",
@@ -232,7 +188,7 @@ def _fixed_spans(
     """Return what goes whatever the header says."""
     spans: list[tuple[int, int]] = []
     if patterns:
-        spans += [m.span() for m in _PATTERNS.finditer(plain)]
+        spans += [m.span() for m in PATTERNS.finditer(plain)]
         spans += _label_spans(plain)
     if strict:
         spans += _unknown_spans(plain, terms)
@@ -262,6 +218,9 @@ def _seed_spans(plain: str, seeds: Seeds) -> Iterator[tuple[int, int]]:
         word = match[0]
         if word in seeds.tokens or _is_glued(word, seeds.tokens):
             yield from _with_initials(plain, match.span(), seeds)
+    for match in _SPACED.finditer(plain):
+        if "".join(_WORD.findall(match[0])) in seeds.tokens:
+            yield match.span()
     for phrase in seeds.phrases:
         start = plain.find(phrase)
         while start >= 0:
@@ -315,7 +274,7 @@ def _label_spans(plain: str) -> list[tuple[int, int]]:
     """Return the words after a title or label."""
     vocabulary = load_vocabulary()
     spans: list[tuple[int, int]] = []
-    for pattern, is_certain in ((_ANNOUNCED, True), (_SUSPECTED, False)):
+    for pattern, is_certain in ((ANNOUNCED, True), (SUSPECTED, False)):
         for match in pattern.finditer(plain):
             spans += _name_after(plain, match.end(), vocabulary, is_certain=is_certain)
     return spans

@@ -143,3 +143,50 @@ def test_a_word_that_is_also_a_proper_name_is_no_vocabulary(tmp_path: Path) -> N
     listed = tmp_path / "words"
     listed.write_text("Baker\nbaker\nbakery\nbaker's\nNASA\nKraków\n", encoding="utf-8")
     assert build_vocab().common_words(listed) == ({"bakery"}, {"baker", "krakow"})
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("seen at 12 Elm Street, D-10115 Berlin, with a cough", "seen at with a cough"),
+        ("Lindenallee 12a, 50667 Köln; Thorax normal", "Thorax normal"),
+        ("Hauptstraße 5 Thorax", "Thorax"),
+        ("5 bis rue de la Paix, 75002 Paris", ""),
+        ("calle de Alcala 45, Madrid; torax normal", "torax normal"),
+        ("Kerkstraat 7, Amsterdam. Thorax", "Thorax"),
+        ("Elm Road 12 chest pain", "chest pain"),
+        ("4 Kings Court, London SW1A 1AA. Lungs clear", "Lungs clear"),
+        ("Boston, MA 02115 chest portable", "chest portable"),
+        ("lives in Springfield. chest", "lives in chest"),
+        ("NI AB 12 34 56 C chest", "chest"),
+        ("chest 943 476 5919 portable", "chest portable"),
+        ("chest 1 85 05 78 006 084 36 portable", "chest portable"),
+        ("chest 010190-1234 portable", "chest portable"),
+    ],
+)
+def test_addresses_and_numbers_of_people_go(text: str, left: str) -> None:
+    assert clean_prose(text, Seeds(terms=TERMS), strict=True, terms=TERMS).text == left
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "5 mm nodule in place, 2 cm left of midline. Tube 3 cm above carina",
+        "120 kV 80 mA 512x512 matrix B70f 1.25 mm",
+        "T2 3D axial L4 5 mm, airway 2 view",
+        "right lower lobe 3 day follow up, respiratory drive low",
+    ],
+)
+def test_sizes_and_counts_are_no_addresses(text: str) -> None:
+    assert clean_prose(text, Seeds(terms=TERMS), strict=True, terms=TERMS).text == text
+
+
+@pytest.mark.parametrize("spelled", ["Q U I B B L E W O R T H", "q.u.i.b.b.l.e.w.o.r.t.h"])
+def test_a_spaced_out_name_goes(spelled: str) -> None:
+    assert clean_prose(f"CHEST {spelled} PA", seeds(), strict=False, terms=TERMS).text == "CHEST PA"
+
+
+@pytest.mark.parametrize("unit", ["a", "strasse", "9a", "é", "山"])
+def test_an_endless_word_goes_without_matching_for_hours(unit: str) -> None:
+    cleaned = clean_prose(f"chest {unit * 300_000} PA", seeds(), strict=True, terms=TERMS)
+    assert (cleaned.text, cleaned.removed_words) == ("chest PA", 1)

@@ -1,0 +1,83 @@
+"""Patterns: what tells of people in any text, whatever its header says (DEID 6).
+
+They are matched against folded text: lower case, without accents. Addresses are those of
+English, German, French, Spanish, Italian and Dutch; 164.514(b)(2)(i)(B) wants streets, towns
+and post codes gone.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_WORDS: Final = r"(?:[^\W\d_]{3,}\s+){1,3}"
+_STREET: Final = rf"""(?:
+      \b\d{{1,5}}[a-z]?\s+{_WORDS}(?:street|avenue|road|lane|boulevard|terrace|crescent
+        |highway|parkway|blvd|ave|rd)\b\.?                                 # 12 Elm Street
+    | \b\d{{1,5}}[a-z]?\s+{_WORDS}(?:st\.|drive|court|square|place|close|gardens|way)
+        (?=\s*(?:,|;|\n|$))
+    | \b[^\W\d_]{{3,}}\s+(?:street|avenue|road|lane|boulevard)\s+\d{{1,4}}\b  # Elm Road 12
+    | \b[^\W_]*(?:strasse|str\.|gasse|allee|platz|straat|laan|gracht)\s*\d{{1,4}}\s?[a-z]?\b
+    | \b\d{{1,4}}\s?(?:bis\s|ter\s|,\s?)?(?:rue|boulevard|chemin|impasse|quai)
+        \s(?:[^\W\d_]+[\s'-]?){{1,4}}
+    | \b(?:calle|avenida|plaza|piazza|viale|corso|rua)
+        \s(?:[^\W\d_]+\s){{0,3}}[^\W\d_]+,?\s\d{{1,4}}\b
+    )"""  # fmt: skip
+# What may follow a street: post code and town, each after a comma or not.
+_TOWN: Final = (
+    r"(?:\s*,?\s*(?:[a-z]{1,2}[-\s])?\d{4,6}(?:\s+[^\W\d_]{3,}){0,2}"
+    r"|\s*,\s*[^\W\d_]+(?:\s[^\W\d_]+)?(?=\s*(?:,|;|\.|\n|$)|\s+[a-z]{0,2}\d)){0,3}"
+)
+_MONTH: Final = (
+    r"(?:jan|feb|mar|mrz|maerz|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez|ene|abr|ago|dic"
+    r"|fev|avr|juin|juil|aou)[a-z]*"
+)
+PATTERNS: Final = re.compile(
+    rf"""
+      (?<![\w.+-])[\w.+-]+@[\w.-]+                                        # mail
+    | \b(?:https?|ftp)://\S+ | \bwww\.\S+                                 # address of a page
+    | \b\d{{1,3}}(?:\.\d{{1,5}}){{3,}}\b                                  # IPs, UIDs
+    | \b(?:[0-9a-f]{{1,4}}:){{3,}}[0-9a-f:]+                              # IPv6, MAC
+    | \b\d{{1,4}}[./-]\d{{1,2}}[./-]\d{{1,4}}\b                           # dates
+    | \b\d{{1,2}}(?:st|nd|rd|th|\.)?[\s-]*{_MONTH}\b(?:[\s,.-]*\d{{2,4}}\b)?
+    | \b{_MONTH}[\s.-]*\d{{1,2}}(?:st|nd|rd|th)?\b(?:[\s,]*\d{{4}}\b)?
+    | \b\d{{1,2}}:\d{{2}}(?::\d{{2}}(?:\.\d+)?)?(?:\s*[ap]m)?\b           # times
+    | \b\d{{3}}[-\s]\d{{2}}[-\s]\d{{4}}\b                                 # SSN
+    | \b[a-z]{{2}}\s?\d{{2}}\s?\d{{2}}\s?\d{{2}}\s?[a-d]\b                # British NI number
+    | \b(?=(?:[\s-]?\d){{9}})\d{{1,4}}(?:[\s-]\d{{2,4}}){{2,}}\b          # others of their kind
+    | {_STREET}{_TOWN}
+    | \b[a-z]{{1,2}}\d[a-z\d]?\s\d(?!nd\b|rd\b|th\b)[abd-hjlnp-uw-z]{{2}}\b  # British post code
+    | \b[^\W\d_]+,?\s+[a-z]{{2}}\s+\d{{5}}(?:-\d{{4}})?\b                  # town, state, ZIP
+    | (?:\+|\b00)\d{{1,3}}(?:[\s()/-]{{0,2}}\d{{2,}})+                    # phones
+    | \(\d{{2,5}}\)[\s-]?\d{{3,}}(?:[\s-]?\d{{2,}})* | \b\d{{2,4}}[\s/-]\d{{3,4}}[\s/-]?\d{{2,}}
+    | (?<![^\W_])[^\W_]*\d{{5,}}[^\W_]*(?:[-/]\d+)*                     # long digit runs
+    | \b(?:9\d|1[0-4]\d)(?=[\s-]*(?:y\b|yo\b|y/o|yrs?\b|years?\b|jahre?|jahrig|ans\b|anos\b))
+    | (?<=aged\s)(?:9\d|1[0-4]\d)\b | (?<=age\s)(?:9\d|1[0-4]\d)\b
+    | (?<=age:\s)(?:9\d|1[0-4]\d)\b | \b0?(?:9\d|1[0-4]\d)y\b
+    """,
+    re.VERBOSE,
+)  # fmt: skip
+# A title or a phrase that announces a person: the next word goes whatever it is.
+ANNOUNCED: Final = re.compile(
+    r"""
+    (?: \b(?:dr|dra|drs|prof|professor|mr|mrs|ms|miss|herr|herrn|frau|mme|monsieur|madame|senor
+          |senora|sra)\b\.?
+      | \bsr\.                                        # Spanish; SR is a modality
+      | \b(?:signed|reported|dictated|read|reviewed|referred|ordered|requested|performed|verified
+          |approved|transcribed|interpreted|befundet|unterzeichnet|signe|firmado|informado)
+        \s+(?:by|von|durch|par|por)\b
+      | \b(?:lives|living|resides|residing|resident|wohnhaft|habite|vive)\s+(?:in|at|of|a|en)\b
+      | \b(?:born|geboren)\s+in\b
+      | \b(?:name|vorname|nachname|nom|prenom|nombre|apellido|patient\s?name|patient|paciente|pt
+          |mrn|dob|ssn|id|acc|accession|radiologist|radiologe|physician|attending|referring|surgeon
+          |technologist|tech|operator|doctor|arzt|medecin|medico|sonographer|nurse|mother|father
+          |address|phone|tel|fax)\s?(?:no|nr|number)?\s*[:=\#]
+    ) [\s:.=\#]*
+    """,
+    re.VERBOSE,
+)
+# Words that often stand before a name but more often do not: only unknown words go.
+SUSPECTED: Final = re.compile(
+    r"\b(?:patient|pt|physician|radiologist|attending|doctor|technologist|surgeon|nurse|arzt"
+    r"|paciente|mrn|accession|dictating|consultant)\b[\s:.]*"
+)
