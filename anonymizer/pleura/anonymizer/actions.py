@@ -57,9 +57,14 @@ _WIDTHS: Final = {
     **dict.fromkeys(("FD", "SV", "UV"), 8),
 }
 _NUMERIC: Final = re.compile(r" *[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)? *")
+_UID: Final = re.compile(r"[0-9.]{0,64}")
+# No term of the standard has such a run of digits, or begins so.
+_NAMING_CODE: Final = re.compile(r"\d{6}|\b(?:DR|MRN|SSN|DOB)[_ ]")
 _CODE_STRING: Final = re.compile(r" *[A-Z0-9_ ]{0,16} *")
 # Code value, scheme, version and long code are made of digits: seeds only, no patterns.
 _CODED: Final = frozenset({0x00080100, 0x00080102, 0x00080103, 0x00080119})
+# Ethnic group, place of a study or step: kept by an option, and free text, no serial number.
+_DESCRIBED: Final = frozenset({0x00102160, 0x00321020, 0x00400011})
 _COLOUR_PROFILE: Final = 0x00282000
 # How a content item is built and related (PS3.3 C.17.3): enumerated, no other word is lawful.
 _CONTENT_TERMS: Final[dict[int, frozenset[bytes]]] = {
@@ -222,7 +227,8 @@ def by_representation(
     if vr in ("DA", "TM", "DT"):
         return shift(element, context) if context.profile.dates == "shift" else None
     if vr == "UI":
-        return element if is_retained else map_uids(element, context)
+        stays = is_retained and _names_nobody(element, context)
+        return element if stays else map_uids(element, context)
     rule = _RULES.get(vr)
     return rule(element, context) if rule else None
 
@@ -235,7 +241,7 @@ def _short_text(
     An identifier or code that holds a seed is of no use in part, so it goes whole.
     """
     is_free = element.tag not in _CODED and not is_retained
-    has_patterns = is_free and element.tag not in _VERSIONS
+    has_patterns = (is_free and element.tag not in _VERSIONS) or element.tag in _DESCRIBED
     strict = has_patterns and context.profile.strict_prose
     cleaned = clean_text(element, character_sets, context, strict=strict, patterns=has_patterns)
     return Element(element.tag, element.vr) if cleaned is not element and not is_free else cleaned
@@ -283,6 +289,12 @@ def clean_text(
     return Element(element.tag, element.vr, raw)
 
 
+def _names_nobody(element: Element, context: Context) -> bool:
+    """Return whether a kept UID is one, and none that names the object or what it belongs to."""
+    parts = bytes(element.value).rstrip(b"\0").decode("latin-1").split("\\")
+    return all(_UID.fullmatch(part.strip()) and part not in context.seeds.uids for part in parts)
+
+
 def _code_string(element: Element, context: Context) -> Element | None:
     """Return the codes without the unlawful ones and those that hold a seed; the rest stay."""
     text = bytes(element.value).rstrip(b"\0").decode("latin-1")
@@ -300,7 +312,9 @@ def _may_stay(code: str, context: Context) -> bool:
         context.tally.invalid_values += 1
         return False
     word = code.strip()
-    if word not in context.rules.defined_terms and context.seeds.found_in(word):
+    if word in context.rules.defined_terms:
+        return True
+    if _NAMING_CODE.search(word) or context.seeds.found_in(word):
         context.tally.actions["seed"] += 1
         return False
     return True

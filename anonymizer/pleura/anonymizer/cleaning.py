@@ -15,6 +15,7 @@ from pleura.anonymizer.actions import (
     Context,
     by_representation,
     clean_text,
+    dictionary_vr,
     dummy,
     has_lawful_vr,
     is_standard_uid,
@@ -26,11 +27,19 @@ from pleura.anonymizer.header import character_sets_of
 from pleura.anonymizer.iod import AttributeType, attribute_type
 from pleura.anonymizer.private import safe_private
 from pleura.anonymizer.profile import Profile
+from pleura.anonymizer.prose import is_known_word
 from pleura.anonymizer.rules import Action, Rules, describe
-from pleura.anonymizer.text import Seeds, decode_text
+from pleura.anonymizer.text import Seeds, decode_text, words
 from pleura.anonymizer.wire import Element, vr_of
 
 MAX_DEPTH: Final = 32
+_NAMING_VRS: Final = frozenset({"PN", "UI", "DA", "DT", "AE", "UR"})
+_CONTENT_SEQUENCE: Final = 0x0040A730
+_CONCEPT_NAME: Final = 0x0040A043
+_CODE_VALUE: Final = 0x00080100
+# Subject name, ID, birth date (DCM, TID 1007); the age above 89 would need a unit to be read.
+_OF_SUBJECT: Final = frozenset({b"121029", b"121030", b"121031", b"121033"})
+_MIN_WORD: Final = 4
 _CONTENT_TEXT_VRS: Final = frozenset({"LO", "SH", "UC", "LT", "ST", "UT", "CS", "IS", "DS"})
 
 
@@ -64,9 +73,10 @@ def collect_seeds(elements: Sequence[Element], rules: Rules, profile: Profile) -
     for element, sets in walk(elements):
         if element.tag in retained:
             continue
-        vr = element.vr
+        known = dictionary_vr(element.tag)
+        vr = known if known in _NAMING_VRS else element.vr  # what it is, however it is encoded
         is_identifying = element.tag in rules.identifying and vr in _CONTENT_TEXT_VRS | {"UN"}
-        if not (is_identifying or vr in ("PN", "UI", "DA", "DT", "AE", "UR")):
+        if not (is_identifying or vr in _NAMING_VRS):
             continue
         raw = bytes(element.value)
         text = decode_text(raw, sets, vr) or raw.decode("latin-1")
@@ -87,6 +97,9 @@ def _add_seed(seeds: Seeds, vr: str, part: str) -> None:
             seeds.add_date(day)
     else:
         seeds.add_identifier(part)
+        for word in words(part):
+            if len(word) >= _MIN_WORD and word.isalpha() and not is_known_word(word):
+                seeds.add_name(word)
 
 
 def clean(
@@ -197,5 +210,22 @@ def _recurse(element: Element, place: _Place, context: Context) -> Element | Non
     if element.items is None or len(place.path) >= MAX_DEPTH or vr_of(element.tag) != "SQ":
         return None
     below = (*place.path, element.tag)
-    items = [clean(item, context, character_sets=place.sets, path=below) for item in element.items]
+    items = [
+        clean(item, context, character_sets=place.sets, path=below)
+        for item in element.items
+        if element.tag != _CONTENT_SEQUENCE or not _is_of_subject(item)
+    ]
     return Element(element.tag, "SQ", items=items)
+
+
+def _is_of_subject(item: Sequence[Element]) -> bool:
+    """Return whether a content item says who the subject is (PS3.16 TID 1007)."""
+    codes = [
+        bytes(inner.value).strip(b" \0")
+        for element in item
+        if element.tag == _CONCEPT_NAME
+        for code in element.items or ()
+        for inner in code
+        if inner.tag == _CODE_VALUE and inner.items is None
+    ]
+    return not _OF_SUBJECT.isdisjoint(codes)

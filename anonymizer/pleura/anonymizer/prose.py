@@ -123,7 +123,7 @@ def load_names() -> frozenset[str]:
 
 
 @lru_cache(maxsize=8192)
-def _is_word(word: str) -> bool:
+def is_known_word(word: str) -> bool:
     """Return whether a folded word is in the vocabulary or made by rule from one that is."""
     vocabulary = load_vocabulary()
     if word in vocabulary:
@@ -216,7 +216,7 @@ def _seed_spans(plain: str, seeds: Seeds) -> Iterator[tuple[int, int]]:
     """Yield where the header's own values stand."""
     for match in _WORD.finditer(plain):
         word = match[0]
-        if word in seeds.tokens or _is_glued(word, seeds.tokens):
+        if word in seeds.tokens or (not word.isdigit() and _is_glued(word, seeds.tokens)):
             yield from _with_initials(plain, match.span(), seeds)
     for match in _SPACED.finditer(plain):
         if "".join(_WORD.findall(match[0])) in seeds.tokens:
@@ -230,6 +230,7 @@ def _seed_spans(plain: str, seeds: Seeds) -> Iterator[tuple[int, int]]:
         for match in _DIGITS.finditer(plain):
             if match[0] in seeds.numbers:
                 yield _whole(plain, *match.span())
+    yield from seeds.codes_in(plain)
     for uid in seeds.uids:
         start = plain.find(uid)
         if start >= 0:
@@ -237,7 +238,12 @@ def _seed_spans(plain: str, seeds: Seeds) -> Iterator[tuple[int, int]]:
 
 
 def _is_glued(word: str, tokens: set[str]) -> bool:
-    return any(word.startswith(t) and word[len(t) :] in tokens for t in tokens)
+    """Return whether a word is made of names and digits only: KatrijnKim3."""
+    if word in tokens or word.isdigit():
+        return True
+    digits = _DIGITS.match(word)
+    heads = [t for t in tokens if word.startswith(t)] + ([digits[0]] if digits else [])
+    return any(_is_glued(word[len(head) :], tokens) for head in heads)
 
 
 def _with_initials(plain: str, span: tuple[int, int], seeds: Seeds) -> Iterator[tuple[int, int]]:
@@ -275,8 +281,13 @@ def _label_spans(plain: str) -> list[tuple[int, int]]:
     vocabulary = load_vocabulary()
     spans: list[tuple[int, int]] = []
     for pattern, is_certain in ((ANNOUNCED, True), (SUSPECTED, False)):
+        walked = 0
         for match in pattern.finditer(plain):
-            spans += _name_after(plain, match.end(), vocabulary, is_certain=is_certain)
+            if match.end() < walked:
+                continue  # one title after the other: the first one's walk saw to it
+            found = list(_name_after(plain, match.end(), vocabulary, is_certain=is_certain))
+            walked = found[-1][1] if found else 0
+            spans += found
     return spans
 
 
@@ -303,7 +314,7 @@ def _unknown_spans(plain: str, terms: frozenset[str]) -> Iterator[tuple[int, int
     for match in _WORD.finditer(plain):
         word = match[0]
         is_letter = len(word) == 1 and word.isascii()
-        if is_letter or _is_word(word) or word.upper() in terms:
+        if is_letter or is_known_word(word) or word.upper() in terms:
             continue
         if not _TECHNICAL.fullmatch(word):
             yield match.span()

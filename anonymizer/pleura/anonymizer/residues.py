@@ -17,6 +17,7 @@ from pydicom._uid_dict import UID_dictionary
 
 from pleura.anonymizer.leaves import Leaf
 from pleura.anonymizer.text import is_maker
+from pleura.anonymizer.wire import vr_of
 
 TEXT_VRS: Final = frozenset({"LO", "SH", "UC", "LT", "ST", "UT", "CS", "AE", "UR", "AS"})
 READ_VRS: Final = TEXT_VRS | {"PN", "UI", "DA", "DT", "TM", "DS", "IS"}
@@ -25,6 +26,10 @@ WORD: Final = re.compile(r"[^\W_]+")
 DIGITS: Final = re.compile(r"\d+")
 _DAY: Final = re.compile(r"(\d{4})[.-]?(\d{1,2})[.-]?(\d{1,2})")
 _SPLIT: Final = re.compile(r"[\s^=,;.'\-_/\\]+")
+_PLAIN_LETTERS: Final = str.maketrans("łøđðıħŧ", "loddiht", "\u0640") | {
+    ord("þ"): "th", ord("æ"): "ae", ord("œ"): "oe",
+}  # fmt: skip
+_NAMING_VRS: Final = frozenset({"PN", "UI", "DA", "DT", "AE", "UR"})
 _SHORTEST_NUMBER: Final = 6  # digits of a decimal or integer string that may be an identifier
 
 
@@ -65,8 +70,8 @@ def fold(text: str) -> str:
     """Return text in the form in which it is compared."""
     if text.isascii():
         return text.lower()
-    decomposed = unicodedata.normalize("NFKD", text).casefold()
-    return "".join(c for c in decomposed if unicodedata.category(c) != "Mn")
+    decomposed = unicodedata.normalize("NFKD", text).casefold().translate(_PLAIN_LETTERS)
+    return "".join(c for c in decomposed if unicodedata.category(c) not in ("Mn", "Cf"))
 
 
 def collect(leaves: Iterable[Leaf], expected: Expectation) -> Residues:
@@ -76,13 +81,15 @@ def collect(leaves: Iterable[Leaf], expected: Expectation) -> Residues:
         if leaf.tag in expected.retained or leaf.tag >> 16 == 2 or leaf.vr not in READ_VRS:
             continue
         text = leaf.text()
-        if leaf.vr == "PN":
+        known = (vr_of(leaf.tag) or "").split(" or ")[0]
+        vr = known if known in _NAMING_VRS else leaf.vr
+        if vr == "PN":
             _collect_name(text, leaf.raw, found, expected)
-        elif leaf.vr == "UI":
+        elif vr == "UI":
             found.uids |= {u for u in text.split("\\") if len(u) >= 8 and u not in UID_dictionary}
-        elif leaf.vr in ("DA", "DT"):
+        elif vr in ("DA", "DT"):
             found.days |= {d for d in map(parse_day, text.split("\\")) if d}
-        elif leaf.vr in ("AE", "UR") or (leaf.tag in expected.identifying and leaf.vr in TEXT_VRS):
+        elif vr in ("AE", "UR") or (leaf.tag in expected.identifying and leaf.vr in TEXT_VRS):
             for part in text.split("\\"):
                 _collect_identifier(part.strip(" \0"), found, expected)
     for day in found.days:

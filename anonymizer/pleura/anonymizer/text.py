@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import lru_cache
 from typing import Final
 
 from pydicom.charset import convert_encodings, decode_bytes, encode_string, python_encoding
@@ -35,6 +36,14 @@ _PATTERNS: Final = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _WORD: Final = re.compile(r"[^\W_]+")
+# Letters that Unicode does not take apart; the last one is the Arabic filler.
+_PLAIN_LETTERS: Final = str.maketrans(
+    {"ł": "l", "ø": "o", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "ħ": "h",
+     "ŧ": "t", "\u0640": ""}
+)  # fmt: skip
+_TWO_LETTERS: Final = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe"})
+_MIN_CODE: Final = 5  # letters and digits of an identifier that is found however it is spaced
+_MIN_CODE_DIGITS: Final = 3
 _MAKERS: Final = frozenset([
     "agfa", "aquilion", "bruker", "canon", "carestream", "corporation", "elekta", "esaote",
     "fuji", "fujifilm", "ge", "gems", "genesis", "healthcare", "healthineers", "hitachi",
@@ -87,7 +96,15 @@ def fold(text: str) -> str:
     plain = unicodedata.normalize("NFKD", text).casefold()
     if plain.isascii():
         return plain
-    return "".join(c for c in plain if unicodedata.category(c) != "Mn")
+    plain = plain.translate(_PLAIN_LETTERS)
+    return "".join(c for c in plain if unicodedata.category(c) not in ("Mn", "Cf"))
+
+
+def spelled_out(name: str) -> set[str]:
+    """Return the folded names that are this one with its umlauts written the other way."""
+    composed = unicodedata.normalize("NFC", name).casefold()
+    folded = fold(name)
+    return {fold(composed.translate(_TWO_LETTERS)), re.sub("([aou])e", r"\1", folded)} - {folded}
 
 
 def words(text: str) -> list[str]:
@@ -139,10 +156,15 @@ class Seeds:
     phrases: set[str] = field(default_factory=set)
     numbers: set[str] = field(default_factory=set)
     uids: set[str] = field(default_factory=set)
+    codes: set[str] = field(default_factory=set)
+    integers: set[int] = field(default_factory=set)
 
     def add_name(self, text: str) -> None:
         """Add a person's name: all groups, every part of two letters or one ideograph."""
-        for part in words(text):
+        joined = [_WORD.findall(fold(re.sub(r"(?<=\w)['’](?=\w)", "", text)))]
+        for part in {*words(text), *(w for name in spelled_out(text) for w in words(name))}.union(
+            *joined
+        ):
             if len(part) == 1 and is_ideograph(part):
                 self.phrases.add(part)
             elif len(part) >= 2 and not part.isdigit() and not is_common(part, self.terms):
@@ -157,9 +179,13 @@ class Seeds:
         folded = fold(text).strip(" \0\\^=")
         if not folded or is_common(folded, self.terms) or is_maker(folded):
             return
+        squeezed = "".join(_WORD.findall(folded))
+        if len(squeezed) >= _MIN_CODE and sum(map(str.isdigit, squeezed)) >= _MIN_CODE_DIGITS:
+            self.codes.add(squeezed)
         if folded.isdigit():
             if len(folded) >= MIN_PHRASE:
                 self.numbers.add(folded)
+                self.integers.add(int(folded))
         elif len(folded) >= MIN_PHRASE:
             self.phrases.add(folded)
         elif len(folded) >= 2:
@@ -169,6 +195,12 @@ class Seeds:
         """Add a date in every spelling."""
         for spelling in spellings(day):
             (self.numbers if spelling.isdigit() else self.phrases).add(spelling)
+        forms = ("%Y%m%d", "%d%m%Y", "%m%d%Y", "%y%m%d", "%d%m%y")
+        self.integers |= {int(day.strftime(form)) for form in forms}
+
+    def codes_in(self, folded: str) -> list[tuple[int, int]]:
+        """Return where a folded text has an identifier, whatever stands between its letters."""
+        return [m.span() for code in self.codes for m in _spaced(code).finditer(folded)]
 
     def found_in(self, text: str) -> bool:
         """Return whether a text holds a seed: as a word, or inside one from 4 letters on."""
@@ -177,12 +209,21 @@ class Seeds:
             return True
         if any(phrase in folded for phrase in self.phrases):
             return True
-        if any(uid in text for uid in self.uids):
+        if any(uid in text for uid in self.uids) or self.codes_in(folded):
             return True
         runs = re.findall(r"\d+", folded)
         return any(run in self.numbers for run in runs)
 
     def equals_number(self, text: str) -> bool:
         """Return whether a numeric value is itself an identifier of six digits or more."""
-        digits = text.strip()
-        return len(digits) >= 6 and digits in self.numbers
+        match = _WHOLE_NUMBER.fullmatch(text.strip())
+        return match is not None and len(match[1]) >= 6 and int(match[1]) in self.integers
+
+
+@lru_cache(maxsize=512)
+def _spaced(code: str) -> re.Pattern[str]:
+    between = r"[\W_]{0,2}"
+    return re.compile(rf"(?<![^\W_]){between.join(map(re.escape, code))}(?![^\W_])")
+
+
+_WHOLE_NUMBER: Final = re.compile(r"[+-]?(\d+)(?:\.0*)?")

@@ -13,7 +13,15 @@ from pleura.anonymizer.errors import Undecodable
 
 _NEXT_MARKER: Final = re.compile(rb"\xff[\x80-\xcf\xd8-\xfe]")
 _BARE: Final = frozenset({0x01, 0xD8, *range(0xD0, 0xD8)})
-_FIRST_SEGMENT: Final = 0xC0  # what lies below is reserved (ISO 10918-1 B.1.1.3)
+# Tables, frame and scan headers, application data and comments of ISO 10918-1 and 14495-1;
+# what is reserved, arithmetic or of hierarchical mode nobody reads, and it may hold anything.
+_SEGMENTS: Final = frozenset(
+    {*range(0xC0, 0xD0), *range(0xDA, 0xDE), *range(0xE0, 0xF0), 0xF7, 0xF8, 0xFE} - {0xC8, 0xCC}
+)
+# ISO 15444-1 A.2, and CAP of part 15.
+_J2K_SEGMENTS: Final = frozenset(
+    {0x50, 0x51, 0x52, 0x53, 0x55, 0x57, 0x58, 0x5C, 0x5D, 0x5E, 0x5F, 0x60, 0x61, 0x63, 0x64}
+)
 _SOS, _EOI, _COM = 0xDA, 0xD9, 0xFE
 _FRAME_HEADERS: Final = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
 _SOT, _SOD, _EOC, _J2K_COM = 0x90, 0x93, 0xD9, 0x64
@@ -44,7 +52,7 @@ def strip_jpeg(stream: bytes) -> bytes:
         if marker in _BARE:
             pos += 2
             continue
-        if marker < _FIRST_SEGMENT:
+        if marker not in _SEGMENTS:
             raise Undecodable("JPEG marker")
         stop = pos + 2 + int.from_bytes(stream[pos + 2 : pos + 4], "big")
         if stop < pos + 4 or stop > len(stream):
@@ -158,7 +166,8 @@ def _marker(body: bytes, pos: int) -> int:
 
 
 def _segment_end(body: bytes, pos: int) -> int:
-    _marker(body, pos)
+    if _marker(body, pos) not in _J2K_SEGMENTS:
+        raise Undecodable("JPEG 2000 marker")
     stop = pos + 2 + int.from_bytes(body[pos + 2 : pos + 4], "big")
     if stop < pos + 4 or stop > len(body):
         raise Undecodable("JPEG 2000 segment")
