@@ -63,8 +63,6 @@ _NAMING_CODE: Final = re.compile(r"\d{6}|\b(?:DR|MRN|SSN|DOB)[_ ]")
 _CODE_STRING: Final = re.compile(r" *[A-Z0-9_ ]{0,16} *")
 # Code value, scheme, version and long code are made of digits: seeds only, no patterns.
 _CODED: Final = frozenset({0x00080100, 0x00080102, 0x00080103, 0x00080119})
-# Ethnic group, place of a study or step: kept by an option, and free text, no serial number.
-_DESCRIBED: Final = frozenset({0x00102160, 0x00321020, 0x00400011})
 _COLOUR_PROFILE: Final = 0x00282000
 # How a content item is built and related (PS3.3 C.17.3): enumerated, no other word is lawful.
 _CONTENT_TERMS: Final[dict[int, frozenset[bytes]]] = {
@@ -241,7 +239,7 @@ def _short_text(
     An identifier or code that holds a seed is of no use in part, so it goes whole.
     """
     is_free = element.tag not in _CODED and not is_retained
-    has_patterns = (is_free and element.tag not in _VERSIONS) or element.tag in _DESCRIBED
+    has_patterns = is_free and element.tag not in _VERSIONS
     strict = has_patterns and context.profile.strict_prose
     cleaned = clean_text(element, character_sets, context, strict=strict, patterns=has_patterns)
     return Element(element.tag, element.vr) if cleaned is not element and not is_free else cleaned

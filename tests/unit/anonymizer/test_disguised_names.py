@@ -100,11 +100,6 @@ def test_a_kept_device_uid_is_a_uid_and_not_the_studys(tmp_path: Path) -> None:
     assert "Lindqvist" not in cleaned(tmp_path / "c", ds, profile=RESEARCH).DeviceUID
 
 
-def test_a_kept_place_loses_its_address(tmp_path: Path) -> None:
-    ds = ct_dataset(ScheduledStudyLocation="12 Oak Street, tel 555-123-4567")
-    assert "Oak" not in str(cleaned(tmp_path, ds, profile=RESEARCH).get("ScheduledStudyLocation"))
-
-
 def content(code: str, value_type: str, **value: object) -> object:
     concept = item(CodeValue=code, CodingSchemeDesignator="DCM", CodeMeaning="Subject")
     return item(ConceptNameCodeSequence=Sequence([concept]), ValueType=value_type, **value)
