@@ -24,6 +24,7 @@ from pleura.common.clock import to_rfc3339
 from pleura.common.files import raise_if_disk_full
 
 GENESIS: Final = bytes(32)
+_BACK_BYTES: Final = 1 << 16
 
 
 class AuditLine(BaseModel, frozen=True, extra="forbid"):
@@ -49,8 +50,10 @@ class AuditEntry(BaseModel, frozen=True, extra="forbid"):
 class AuditLog:
     """An audit file open for writing: its chain is checked once, later only what was added."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, may_be_cut: bool = False) -> None:
         """Check the chain of the file, if there is one.
+
+        `may_be_cut`: a last line without its end is left out.
 
         Raises:
             AuditBroken: the chain does not hold.
@@ -59,7 +62,7 @@ class AuditLog:
         self._head, self._size = GENESIS, 0
         if path.exists():
             with path.open("rb") as file:
-                self._follow(file)
+                self._follow(file, may_be_cut=may_be_cut)
 
     @property
     def head(self) -> str:
@@ -83,7 +86,7 @@ class AuditLog:
                 self._follow(file)
                 text, head = _chained(entries, self._head, now)
                 try:
-                    file.write(text)
+                    _write_whole(file, text)
                     os.fsync(file.fileno())
                 except OSError:
                     os.ftruncate(file.fileno(), self._size)
@@ -103,11 +106,11 @@ class AuditLog:
             for encoded in file:
                 yield AuditLine.model_validate_json(encoded)
 
-    def _follow(self, file: BinaryIO) -> None:
+    def _follow(self, file: BinaryIO, *, may_be_cut: bool = False) -> None:
         if os.fstat(file.fileno()).st_size < self._size:
             raise AuditBroken("the file got shorter")
         file.seek(self._size)
-        self._head, self._size = _head(file, self._head, self._size)
+        self._head, self._size = _head(file, self._head, self._size, may_be_cut=may_be_cut)
 
 
 def append(path: Path, entries: Sequence[AuditEntry], *, now: datetime) -> str:
@@ -159,10 +162,41 @@ def verify_audit(path: Path) -> str:
         return _head(file, GENESIS, 0)[0].hex()
 
 
-def _head(file: BinaryIO, head: bytes, size: int) -> tuple[bytes, int]:
+def cut_back(path: Path, acknowledged_bytes: int) -> None:
+    """Take a last line without its end off an audit file: a kill or a full disk left it.
+
+    Nobody acknowledged such a line if it begins at `acknowledged_bytes` or later; any other
+    break stays for `AuditLog` to find.
+    """
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        start = file.seek(0, os.SEEK_END)
+        while start > acknowledged_bytes:
+            back = min(_BACK_BYTES, start - acknowledged_bytes)
+            file.seek(start - back)
+            end = file.read(back).rfind(b"\n")
+            start -= back
+            if end >= 0:
+                start += end + 1
+                break
+        file.truncate(start)
+        os.fsync(file.fileno())
+
+
+def _write_whole(file: BinaryIO, text: bytes) -> None:
+    """Write all of it; a raw file may take less, for instance the last bytes of a disk."""
+    view = memoryview(text)
+    while view:
+        view = view[file.write(view) :]
+
+
+def _head(file: BinaryIO, head: bytes, size: int, *, may_be_cut: bool = False) -> tuple[bytes, int]:
     """Follow the chain from where the file stands; return head and size at its end."""
     for number, content in enumerate(file, start=1):
         if not content.endswith(b"\n"):
+            if may_be_cut:
+                break
             raise AuditBroken("the last line is cut")
         encoded = content[:-1]
         try:

@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, Literal
 
-from pleura.anonymizer.audit import AuditLog
+from pleura.anonymizer.audit import AuditLog, cut_back
 from pleura.anonymizer.burnedin.policy import Mode
 from pleura.anonymizer.engine import Deidentified
 from pleura.anonymizer.errors import (
@@ -30,10 +30,11 @@ from pleura.anonymizer.errors import (
 from pleura.anonymizer.journal import Journal, Row
 from pleura.anonymizer.profile import Profile
 from pleura.anonymizer.pseudonyms import Pseudonyms
+from pleura.anonymizer.quarantine import sweep_half_copies
 from pleura.anonymizer.receipt import Receipt
 from pleura.anonymizer.sampling import sample_of
 from pleura.anonymizer.settling import Settler, has_bytes
-from pleura.anonymizer.staging import DeidJob, staging_for, sweep
+from pleura.anonymizer.staging import DeidJob, claim, staging_for, sweep
 from pleura.anonymizer.workers import Outcome, Pool, Task, ThisProcess, WorkerPool
 from pleura.common import events
 from pleura.common.clock import Clock, SystemClock
@@ -115,14 +116,17 @@ def run_batch(
     Raises:
         MappingRequired: the profile wants pseudonyms drawn at random and `key` computes them.
         OutputNotSeparate: `quarantine` and `out` contain each other.
+        StagingForeign: the folder for unfinished files holds somebody else's.
         BatchRunning: another batch works on `out`.
         DiskFull: no room; nothing partial is in `out`, run again once there is room.
         AuditBroken: the audit file's chain does not hold; nothing was written.
     """
     started = time.monotonic()
     profile.check_kind(key.kind)
+    out = out.resolve()
     _check_separate(out, quarantine)
-    log = AuditLog(audit or out.with_name(out.name + ".audit.jsonl"))
+    audit = audit or out.with_name(out.name + ".audit.jsonl")
+    AuditLog(audit, may_be_cut=True)  # refuses a broken one before anything is written
     out.mkdir(parents=True, exist_ok=True, mode=0o700)
     staging = staging_for(out, journal)
     job = DeidJob(
@@ -130,6 +134,9 @@ def run_batch(
     )
     book = Journal(journal or out.with_name(out.name + ".journal.db"), job.settings)
     try:
+        cut_back(audit, book.audit_bytes())
+        log = AuditLog(audit)
+        sweep_half_copies(quarantine)
         job = replace(job, tombstones=tombstones())
         batch = _Batch(files, out, job, book, on_progress, on_total)
         batch.process(jobs)
@@ -172,8 +179,8 @@ class _Batch:
 
     def process(self, jobs: int) -> None:
         """Bring every file to a row of the journal."""
+        claim(self._job.staging)
         sweep(self._job.staging, self._journal.knows_staged)
-        self._job.staging.mkdir(exist_ok=True, mode=0o700)
         if jobs < 1:
             self._process_in(ThisProcess(self._job))
         else:

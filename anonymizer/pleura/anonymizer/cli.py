@@ -43,6 +43,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     help="De-identify DICOM files; nothing leaves the site.",
+    pretty_exceptions_enable=False,  # its tracebacks show values
 )
 cli_inspect.register(app)
 
@@ -52,7 +53,7 @@ def run(
     source: Annotated[
         Path, typer.Argument(metavar="IN", exists=True, help="File, ZIP archive or folder.")
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", file_okay=False)],
+    out: Annotated[Path, typer.Argument(metavar="OUT", file_okay=False, resolve_path=True)],
     profile: ProfileName,
     key: KeyFile,
     mapping: MappingFile = None,
@@ -133,7 +134,9 @@ def keygen(
 @app.command()
 def erase(
     pseudonym: Annotated[str, typer.Argument(metavar="PSEUDONYM")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", exists=True, file_okay=False)],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", exists=True, file_okay=False, resolve_path=True)
+    ],
     key: KeyFile,
     mapping: MappingFile = None,
     quarantine: Annotated[

@@ -34,7 +34,9 @@ Keep = Annotated[
     typer.Option(help="Attributes kept. Default: what the profile says."),
 ]
 InFile = Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False)]
-OutFolder = Annotated[Path, typer.Argument(metavar="OUT", exists=True, file_okay=False)]
+OutFolder = Annotated[
+    Path, typer.Argument(metavar="OUT", exists=True, file_okay=False, resolve_path=True)
+]
 
 
 def register(app: typer.Typer) -> None:

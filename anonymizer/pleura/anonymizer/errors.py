@@ -65,6 +65,12 @@ class OutputNotSeparate(ConfigError):
     code, hint = "DEID-OUT", "Input, output and quarantine must be three separate folders."
 
 
+class StagingForeign(ConfigError):
+    """The folder where a batch would work, and delete, holds what no batch put there."""
+
+    code, hint = "DEID-STAGING", "Move the folder OUT.staging beside the output away; run again."
+
+
 class Quarantined(DataFault):
     """One object may not leave; `code` names the reason, `counts` holds numbers only."""
 

@@ -20,6 +20,7 @@ from pleura.anonymizer.errors import ErasureRefused
 from pleura.anonymizer.journal import forget_patient, no_batch
 from pleura.anonymizer.mapping import RandomMapping
 from pleura.anonymizer.pseudonyms import ProjectKey, Pseudonyms
+from pleura.anonymizer.quarantine import sweep_half_copies
 from pleura.anonymizer.staging import drop_staged, staging_for
 
 PSEUDONYM: Final = re.compile(r"P[A-Z2-7]{16}")
@@ -30,7 +31,7 @@ class Recorder:
     """Adds accepted files to the index, some hundred a transaction."""
 
     def __init__(self, index: ErasureIndex, out: Path) -> None:
-        self._index, self._out = index, out
+        self._index, self._out = index, out.resolve()
         self._waiting: list[tuple[str, str]] = []
 
     def __enter__(self) -> Self:
@@ -98,6 +99,7 @@ def erase_from(
     """
     if not PSEUDONYM.fullmatch(pseudonym):
         raise ErasureRefused("that is no pseudonym")
+    out = out.resolve()  # a link has the same batches
     with (
         no_batch(_journal_of(out)),
         ErasureIndex(out.with_name(out.name + ".erasure.db")) as index,
@@ -112,6 +114,7 @@ def erase_from(
             done = replace(done, files=done.files + drop_staged(staging, pseudonym))
             swept = 0
             if quarantine.is_dir():
+                sweep_half_copies(quarantine)
                 swept = sweep_quarantine(quarantine, names, index.tombstones())
         finally:
             names.close()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from pleura.anonymizer.wire import MAX_FILE_BYTES
 from pleura.common.files import raise_if_disk_full
 
 MAX_MEMBERS: Final = 1_000_000
+UNPACKED: Final = ".member-"
 MAX_RATIO: Final = 100
 FLOOR_BYTES: Final = 16 << 20  # below this any ratio is let through
 _MAGIC: Final = (b"PK\x03\x04", b"PK\x05\x06")
@@ -61,7 +61,7 @@ def extracted(path: Path, member: int, folder: Path) -> Iterator[Path]:
         Undecodable: its bytes are damaged or its compression is not known.
         DiskFull: no room.
     """
-    descriptor, name = tempfile.mkstemp(prefix=".member-", dir=folder)
+    descriptor, name = tempfile.mkstemp(prefix=UNPACKED, dir=folder)
     copy = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as target, _opened(path) as archive:
@@ -80,7 +80,7 @@ def extracted(path: Path, member: int, folder: Path) -> Iterator[Path]:
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+    except Exception:  # noqa: BLE001  a damaged archive raises whatever its parts do
         raise Undecodable("the archive cannot be read") from None
     with archive:
         yield archive
@@ -95,15 +95,19 @@ def _unpack(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: IO[bytes]) 
         raise ArchiveEncrypted
     limit = max(FLOOR_BYTES, min(MAX_FILE_BYTES, MAX_RATIO * info.compress_size))
     written = 0
+    for chunk in _unpacked(archive, info):
+        written += len(chunk)
+        if written > limit:
+            raise LimitExceeded("unpacked size")
+        _write(target, chunk)
+
+
+def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
     try:
         with archive.open(info) as file:
             while chunk := file.read(_CHUNK_BYTES):
-                written += len(chunk)
-                if written > limit:
-                    raise LimitExceeded("unpacked size")
-                _write(target, chunk)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError,
-            ValueError):  # fmt: skip
+                yield chunk
+    except Exception:  # noqa: BLE001  each compression has errors of its own
         raise Undecodable("the archive is damaged") from None
 
 

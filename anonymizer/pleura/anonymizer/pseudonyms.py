@@ -173,7 +173,7 @@ class ProjectKey:
 
     def digest(self, domain: str, value: str) -> bytes:
         """Return H(domain, value): 32 bytes of HMAC-SHA-256."""
-        message = _PREFIX + domain.encode() + b"\0" + value.encode()
+        message = _PREFIX + domain.encode() + b"\0" + value.encode("utf-8", "surrogateescape")
         return hmac.digest(self._secret, message, "sha256")
 
     def keyed(self, domain: str, value: str) -> str:

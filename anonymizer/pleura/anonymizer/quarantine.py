@@ -7,22 +7,17 @@ identifying too and are never written; the note beside a file holds its code and
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from pleura.anonymizer.errors import Erased, NotDicom
+from pleura.anonymizer.errors import Erased, NotDicom, Undecodable
 from pleura.anonymizer.pseudonyms import Pseudonyms
+from pleura.anonymizer.source import FileSource
 from pleura.common import events
 from pleura.common.canonical import canonical_json
-from pleura.common.files import (
-    atomic_writer,
-    ensure_private_folder,
-    raise_if_disk_full,
-    write_atomic,
-)
+from pleura.common.files import PART, atomic_writer, ensure_private_folder, write_atomic
 
 _CHUNK_BYTES = 1 << 20
 _NOT_COPIED = frozenset({Erased.code, NotDicom.code})
@@ -65,7 +60,7 @@ def quarantine_file(
     except OSError:
         name, size, is_copied = key.keyed("name", str(source)), 0, False
     if is_copied:
-        _copy(source, shelf / f"{name}.dcm")
+        is_copied = _copy(source, shelf / f"{name}.dcm")
     note = Note(
         code=code,
         input_digest=name,
@@ -88,10 +83,22 @@ def _digest(source: Path) -> tuple[str, int]:
     return digest.hexdigest(), size
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path) -> bool:
+    """Copy a file; return whether it could be read to its end."""
     try:
-        with source.open("rb") as original, atomic_writer(target, mode=0o600) as copy:
-            shutil.copyfileobj(original, copy, _CHUNK_BYTES)
-    except OSError as exc:
-        raise_if_disk_full(exc)
-        raise
+        original = FileSource(source)
+    except OSError:
+        return False
+    try:
+        with original, atomic_writer(target, mode=0o600) as copy:
+            for start in range(0, original.size, _CHUNK_BYTES):
+                copy.write(original.read(start, _CHUNK_BYTES))
+    except Undecodable:
+        return False
+    return True
+
+
+def sweep_half_copies(folder: Path) -> None:
+    """Delete what a kill left of copies that were being made."""
+    for part in folder.glob(f"*/*.dcm{PART}"):
+        part.unlink(missing_ok=True)

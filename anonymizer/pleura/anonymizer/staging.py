@@ -19,21 +19,22 @@ from typing import Final
 from pleura.anonymizer.burnedin.finder import has_finder
 from pleura.anonymizer.burnedin.policy import Mode
 from pleura.anonymizer.engine import Deidentified, deidentify_file
-from pleura.anonymizer.errors import DuplicateDiffers, NotDicom, Quarantined
+from pleura.anonymizer.errors import DuplicateDiffers, NotDicom, Quarantined, StagingForeign
 from pleura.anonymizer.journal import Row
 from pleura.anonymizer.marking import VERSION
-from pleura.anonymizer.members import count_members, extracted, is_archive
+from pleura.anonymizer.members import UNPACKED, count_members, extracted, is_archive
 from pleura.anonymizer.profile import Profile
 from pleura.anonymizer.pseudonyms import Pseudonyms
 from pleura.anonymizer.rules import load_rules
 from pleura.anonymizer.sampling import shows_text
 from pleura.anonymizer.workers import Outcome, Task
 from pleura.common.canonical import canonical_json
-from pleura.common.files import begin_writeback, fsync_folder
+from pleura.common.files import PART, begin_writeback, fsync_folder
 
 STAGING: Final = ".staging"
 TREE: Final = "tree"
 READY: Final = "ready"
+OWNER: Final = ".pleura-staging"  # what lies beside an output without it is somebody else's
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,21 +120,44 @@ def staging_for(out: Path, journal: Path | None) -> Path:
     return out / STAGING if is_volume else out.with_name(out.name + STAGING)
 
 
+def claim(staging: Path) -> None:
+    """Create the staging folder, or check that it is one.
+
+    Raises:
+        StagingForeign: somebody else's files are there, or a link.
+    """
+    if staging.is_symlink():
+        raise StagingForeign("a link")
+    staging.mkdir(exist_ok=True, mode=0o700)
+    if not (staging / OWNER).exists() and any(staging.iterdir()):
+        raise StagingForeign("not made by a batch")
+    (staging / OWNER).touch(mode=0o600)
+
+
 def sweep(staging: Path, is_known: Callable[[str], bool]) -> None:
     """Delete what a killed batch left in staging, but for the files `is_known` answers for."""
+    if not (staging / OWNER).exists():
+        return
     shutil.rmtree(staging / READY, ignore_errors=True)
     for folder, _, names in os.walk(staging):
         for name in names:
             path = Path(folder, name)
-            if not is_known(str(path.relative_to(staging))):
+            if name != OWNER and not is_known(str(path.relative_to(staging))):
                 path.unlink()
 
 
 def drop_staged(staging: Path, patient: str) -> int:
-    """Delete a patient's files from staging; return how many there were."""
+    """Delete a patient's files and all unfinished ones from staging; return how many were theirs.
+
+    No batch may be running.
+    """
+    if not (staging / OWNER).exists():
+        return 0
     folders = list(staging.glob(f"*/{patient}"))
     count = sum(path.is_file() for folder in folders for path in folder.rglob("*"))
     for folder in folders:
         shutil.rmtree(folder)
         fsync_folder(folder.parent)
+    for left in (*staging.glob(f"{UNPACKED}*"), *staging.rglob(f"*{PART}")):  # whose, nobody knows
+        left.unlink(missing_ok=True)
     return count

@@ -199,7 +199,7 @@ class WorkerPool:
         ours, theirs = Pipe()
         handle = theirs.fileno()
         process = subprocess.Popen(
-            [sys.executable, "-m", "pleura.anonymizer.serving", str(handle)],
+            [sys.executable, "-P", "-m", "pleura.anonymizer.serving", str(handle)],
             pass_fds=[handle], stdin=subprocess.DEVNULL,
         )  # fmt: skip
         theirs.close()

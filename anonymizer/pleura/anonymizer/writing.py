@@ -6,7 +6,6 @@ digests are those of the bytes on disk, and copied pixels are compared with thei
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import tempfile
@@ -14,15 +13,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from pleura.anonymizer.errors import SelfCheckFailed, Truncated
 from pleura.anonymizer.source import CHUNK_BYTES, FileSource, Source, Span
-from pleura.common.files import PART, fsync_folder
-
-_NOT_BETWEEN_THESE: Final = frozenset(
-    {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
-)
+from pleura.common.files import PART, fsync_folder, raise_if_disk_full
 
 
 @dataclass(slots=True)
@@ -106,9 +100,8 @@ def _copy_in_kernel(span: Span, target: FileSource) -> int:
                 offset_dst=target.size,
             )
         except OSError as exc:
-            if exc.errno in _NOT_BETWEEN_THESE:
-                return done
-            raise
+            raise_if_disk_full(exc)
+            return done  # reading on names what is wrong with the source
         if count == 0:
             return done
         done += count

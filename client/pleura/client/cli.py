@@ -18,7 +18,9 @@ from pleura.client.settings import load_settings
 from pleura.common.cli import console, operator_errors
 from pleura.common.clock import SystemClock
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Run one site.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Run one site."
+)
 labels_app = typer.Typer(no_args_is_help=True, help="Labels of a task.")
 app.add_typer(labels_app, name="labels")
 

@@ -72,7 +72,7 @@ def children(config: Path, log_dir: Path) -> list[ChildSpec]:
     return [
         ChildSpec(
             name,
-            [sys.executable, "-m", "pleura.client.process", name, "--config", str(config)],
+            [sys.executable, "-P", "-m", "pleura.client.process", name, "--config", str(config)],
             env=FLOWER_ENV,
             output=log_dir / f"{name}.out",
         )

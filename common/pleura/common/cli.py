@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points, version
+from pathlib import Path
+from traceback import extract_tb
 from typing import Final
 
 from rich.console import Console
@@ -38,6 +40,9 @@ def operator_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         console().print("stopped")
         sys.exit(130)
+    except Exception as exc:  # noqa: BLE001  its text may hold a file's name or a value
+        say_fault(exc)
+        sys.exit(int(ExitCode.INTERNAL))
 
 
 def say_error(exc: PleuraError) -> None:
@@ -45,6 +50,15 @@ def say_error(exc: PleuraError) -> None:
     out = console()
     out.print(f"[bold red]error[/] {escape(str(exc))}", soft_wrap=True)
     out.print(f"  [dim]what to do:[/] {escape(exc.hint)}", soft_wrap=True)
+
+
+def say_fault(exc: Exception) -> None:
+    """Print the class of a fault of ours and where it came up, and nothing else of it."""
+    out = console()
+    places = [f"{Path(f.filename).stem}:{f.lineno}" for f in extract_tb(exc.__traceback__)]
+    out.print(f"[bold red]error[/] INTERNAL: {type(exc).__name__} at {places[-1]}")
+    out.print("  [dim]what to do:[/] report this line; nothing else of the fault is shown, for it "
+              "may hold names", soft_wrap=True)  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -22,7 +22,9 @@ from pleura.server.cli_runs import DEFAULT_CONFIG, ConfigOption, JsonOption, ope
 from pleura.server.settings import load_settings
 from pleura.server.superlink import prepare
 
-app = typer.Typer(help="The coordinator of a federation.", no_args_is_help=True)
+app = typer.Typer(
+    help="The coordinator of a federation.", no_args_is_help=True, pretty_exceptions_enable=False
+)
 log_app = typer.Typer(help="Read the log of signed statements.", no_args_is_help=True)
 app.add_typer(cli_runs.app, name="runs")
 app.add_typer(cli_sites.app, name="sites")

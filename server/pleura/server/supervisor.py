@@ -48,7 +48,7 @@ def children(settings: ServerSettings, config: Path) -> list[ChildSpec]:
         ),
         ChildSpec(
             GATEWAY,
-            [sys.executable, "-m", "pleura.server.gateway"],
+            [sys.executable, "-P", "-m", "pleura.server.gateway"],
             {CONFIG_ENV: str(config.resolve())},
             settings.log_dir / "gateway.log",
         ),

@@ -16,6 +16,7 @@ from pleura.anonymizer.batch import BatchItem, BatchSummary, run_batch
 from pleura.anonymizer.errors import AuditBroken, BatchRunning, OutputNotSeparate
 from pleura.anonymizer.journal import Journal, Row
 from pleura.anonymizer.profile import load_profile
+from pleura.anonymizer.staging import OWNER
 from pleura.anonymizer.workers import Outcome, Task
 from pleura.common.errors import DiskFull
 from tests.builders.identified import PLANTED, STUDY, ct_dataset, project_key, write
@@ -291,7 +292,7 @@ def test_an_error_in_a_worker_stops_the_batch(
 
 def test_what_a_killed_batch_left_is_swept(bench: Bench) -> None:
     bench.add("a")
-    for name in ("tree/P/x.dcm", "tree/P/x.dcm.part", "ready/P/x.dcm"):
+    for name in (OWNER, "tree/P/x.dcm", "tree/P/x.dcm.part", "ready/P/x.dcm"):
         left = bench.staging() / name
         left.parent.mkdir(parents=True, exist_ok=True)
         left.write_bytes(b"half")

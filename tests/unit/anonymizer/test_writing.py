@@ -14,6 +14,7 @@ from pleura.anonymizer import writing
 from pleura.anonymizer.errors import SelfCheckFailed, Truncated, Undecodable
 from pleura.anonymizer.source import BytesSource, FileSource, Span
 from pleura.anonymizer.writing import digest_of, digests, drafted
+from pleura.common.errors import DiskFull
 
 DATA = os.urandom(3 << 20)
 
@@ -65,14 +66,14 @@ def test_file_systems_that_cannot_copy_inside_the_kernel_get_the_bytes_by_chunks
         assert draft.source.read(0, 3_000_000) == DATA[7 : 7 + 2_000_001]
 
 
-def test_a_copy_that_fails_for_another_reason_fails(
+def test_a_copy_that_fills_the_disk_fails(
     tmp_path: Path, original: FileSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*args: object, **kwargs: object) -> int:
         raise OSError(errno.ENOSPC, "full")
 
     monkeypatch.setattr(os, "copy_file_range", full)
-    with pytest.raises(OSError), drafted(tmp_path, [Span(original, 0, 10)]):
+    with pytest.raises(DiskFull), drafted(tmp_path, [Span(original, 0, 10)]):
         pass
     assert [p.name for p in tmp_path.iterdir()] == ["in.bin"]
 

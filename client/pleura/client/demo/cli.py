@@ -20,7 +20,11 @@ from pleura.common.cli import console, operator_errors
 from pleura.common.files import ensure_private_folder, write_atomic
 from pleura.common.orders import TaskName
 
-app = typer.Typer(add_completion=False, help="A whole federation on this machine, with a report.")
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A whole federation on this machine, with a report.",
+)
 MARK: Final = ".pleura-demo"
 
 
