@@ -60,6 +60,7 @@ class AuditLog:
         """
         self._path = path
         self._head, self._size = GENESIS, 0
+        self.key_ids: set[str] = set()
         if path.exists():
             with path.open("rb") as file:
                 self._follow(file, may_be_cut=may_be_cut)
@@ -110,7 +111,9 @@ class AuditLog:
         if os.fstat(file.fileno()).st_size < self._size:
             raise AuditBroken("the file got shorter")
         file.seek(self._size)
-        self._head, self._size = _head(file, self._head, self._size, may_be_cut=may_be_cut)
+        self._head, self._size = _head(
+            file, self._head, self._size, may_be_cut=may_be_cut, key_ids=self.key_ids
+        )
 
 
 def append(path: Path, entries: Sequence[AuditEntry], *, now: datetime) -> str:
@@ -191,8 +194,18 @@ def _write_whole(file: BinaryIO, text: bytes) -> None:
         view = view[file.write(view) :]
 
 
-def _head(file: BinaryIO, head: bytes, size: int, *, may_be_cut: bool = False) -> tuple[bytes, int]:
-    """Follow the chain from where the file stands; return head and size at its end."""
+def _head(
+    file: BinaryIO,
+    head: bytes,
+    size: int,
+    *,
+    may_be_cut: bool = False,
+    key_ids: set[str] | None = None,
+) -> tuple[bytes, int]:
+    """Follow the chain from where the file stands; return head and size at its end.
+
+    `key_ids` gets the keys the lines name.
+    """
     for number, content in enumerate(file, start=1):
         if not content.endswith(b"\n"):
             if may_be_cut:
@@ -207,4 +220,6 @@ def _head(file: BinaryIO, head: bytes, size: int, *, may_be_cut: bool = False) -
             raise AuditBroken(f"line {number}")
         head = hashlib.sha256(head + encoded).digest()
         size += len(content)
+        if key_ids is not None:
+            key_ids.add(line.key_id)
     return head, size

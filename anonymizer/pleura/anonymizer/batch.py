@@ -23,6 +23,8 @@ from pleura.anonymizer.engine import Deidentified
 from pleura.anonymizer.errors import (
     DuplicateDiffers,
     InternalFault,
+    KeysMixed,
+    NameMapDamaged,
     OcrUnavailable,
     OutputNotSeparate,
     PatientConflict,
@@ -38,7 +40,7 @@ from pleura.anonymizer.staging import DeidJob, claim, staging_for, sweep
 from pleura.anonymizer.workers import Outcome, Pool, Task, ThisProcess, WorkerPool
 from pleura.common import events
 from pleura.common.clock import Clock, SystemClock
-from pleura.common.files import atomic_writer, raise_if_disk_full
+from pleura.common.files import atomic_writer, create_private, raise_if_disk_full
 
 FILE_LIMIT_S: Final = 3600.0
 # Refusals that other files, or this installation, decide: tried again on every run.
@@ -116,6 +118,7 @@ def run_batch(
     Raises:
         MappingRequired: the profile wants pseudonyms drawn at random and `key` computes them.
         OutputNotSeparate: `quarantine` and `out` contain each other.
+        KeysMixed: the output was made with another key.
         StagingForeign: the folder for unfinished files holds somebody else's.
         BatchRunning: another batch works on `out`.
         DiskFull: no room; nothing partial is in `out`, run again once there is room.
@@ -127,7 +130,7 @@ def run_batch(
     _check_separate(out, quarantine)
     audit = audit or out.with_name(out.name + ".audit.jsonl")
     AuditLog(audit, may_be_cut=True)  # refuses a broken one before anything is written
-    out.mkdir(parents=True, exist_ok=True, mode=0o700)
+    create_private(out)
     staging = staging_for(out, journal)
     job = DeidJob(
         profile, key, staging, allow_unread_text, follow_archives=follow_archives, ocr=ocr
@@ -136,6 +139,8 @@ def run_batch(
     try:
         cut_back(audit, book.audit_bytes())
         log = AuditLog(audit)
+        if log.key_ids - {key.key_id}:
+            raise KeysMixed("the output was made with another key")
         sweep_half_copies(quarantine)
         job = replace(job, tombstones=tombstones())
         batch = _Batch(files, out, job, book, on_progress, on_total)
@@ -149,8 +154,10 @@ def run_batch(
             if on_result is not None:
                 on_result(_item(row, batch.task_of(row.seq).path, out))
         if name_map is not None:
+            lines = list(batch.name_lines())
+            earlier = _other_lines(name_map, lines)
             with atomic_writer(name_map, mode=0o600) as file:
-                file.writelines(batch.name_lines())
+                file.writelines((*earlier, *lines))
         shutil.rmtree(job.staging, ignore_errors=True)
         return _summary(book, log, batch.resumed, time.monotonic() - started)
     except OSError as exc:
@@ -318,6 +325,18 @@ def _check_separate(out: Path, quarantine: Path) -> None:
     inside, outside = quarantine.resolve(), out.resolve()
     if inside == outside or outside in inside.parents or inside in outside.parents:
         raise OutputNotSeparate("the quarantine folder and the output folder overlap")
+
+
+def _other_lines(name_map: Path, lines: Sequence[bytes]) -> list[bytes]:
+    """Return the lines an earlier run wrote of other outputs."""
+    if not name_map.exists():
+        return []
+    now = {json.loads(line)["out"] for line in lines}
+    try:
+        earlier = name_map.read_bytes().splitlines(keepends=True)
+        return [line for line in earlier if json.loads(line)["out"] not in now]
+    except (ValueError, KeyError, TypeError):
+        raise NameMapDamaged("the file holds something else") from None
 
 
 def _mirrored(task: Task, mirror: Callable[[Path], Path]) -> Path:

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import typer
 from rich.table import Table
@@ -33,7 +33,7 @@ from pleura.anonymizer.cli_common import (
     progress,
 )
 from pleura.anonymizer.erasure import ErasureIndex
-from pleura.anonymizer.errors import OutputNotSeparate
+from pleura.anonymizer.errors import NoInput, OutputNotSeparate
 from pleura.anonymizer.holdings import Recorder, erase_from
 from pleura.anonymizer.mapping import open_pseudonyms
 from pleura.anonymizer.pseudonyms import ProjectKey
@@ -95,20 +95,22 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """De-identify IN into OUT/<patient>/<study>/<series>/<sop>.dcm; run again to go on."""
+    if accept_unread_text and ocr == "all":
+        raise typer.BadParameter("--ocr all reads what --accept-unread-text leaves unread")
     with exits_on_error():
         chosen = chosen_profile(profile, options, keep, justification)
         folder = quarantine or beside(out, ".quarantine")
         _check_folders(source, out, folder)
         out.parent.mkdir(parents=True, exist_ok=True)
         keys = open_pseudonyms(chosen, ProjectKey.load(key), mapping_file(chosen, key, mapping))
-        files = find_files(source)
+        inputs = find_files(source)
         with (
             ErasureIndex(beside(out, ".erasure.db")) as index,
-            progress("de-identifying", len(files)) as (bar, task),
+            progress("de-identifying", len(inputs.files)) as (bar, task),
             Recorder(index, out) as recorder,
         ):
             summary = run_batch(
-                files, out, folder, profile=chosen, key=keys,
+                inputs.files, out, folder, profile=chosen, key=keys,
                 jobs=jobs or max(2, os.cpu_count() or 2), ocr=ocr,
                 allow_unread_text=accept_unread_text, tombstones=index.tombstones,
                 follow_archives=True, name_map=name_map, on_result=recorder.note,
@@ -117,8 +119,9 @@ def run(
                 on_total=lambda total: bar.update(task, total=total),
             )  # fmt: skip
         keys.close()
-    _show(summary, out, folder, as_json=as_json)
-    raise typer.Exit(ExitCode.OK if summary.is_clean else ExitCode.INCOMPLETE)
+    _show(summary, inputs, out, folder, as_json=as_json)
+    is_all = summary.is_clean and not inputs.closed
+    raise typer.Exit(ExitCode.OK if is_all else ExitCode.INCOMPLETE)
 
 
 @app.command()
@@ -174,11 +177,33 @@ def erase(
     talk.print("Not touched: the source files, name maps and what a model has learned.")
 
 
-def find_files(source: Path) -> Sequence[Path]:
-    """Return the regular files below `source` in a fixed order; links are not followed."""
+class Inputs(NamedTuple):
+    """Regular files in a fixed order; how many folders could not be looked into, how many
+    links and special files were passed by."""
+
+    files: Sequence[Path]
+    closed: int = 0
+    passed_by: int = 0
+
+
+def find_files(source: Path) -> Inputs:
+    """Return what lies below `source`; links are not followed.
+
+    Raises:
+        NoInput: there is no file.
+    """
     if source.is_file():
-        return [source]
-    return sorted(path for path in source.rglob("*") if path.is_file() and not path.is_symlink())
+        return Inputs([source])
+    closed: list[OSError] = []
+    found = [
+        Path(folder, name)
+        for folder, folders, names in os.walk(source, onerror=closed.append)
+        for name in (*names, *(n for n in folders if Path(folder, n).is_symlink()))
+    ]
+    files = sorted(path for path in found if path.is_file() and not path.is_symlink())
+    if not files and not closed:
+        raise NoInput
+    return Inputs(files, len(closed), len(found) - len(files))
 
 
 def _check_folders(source: Path, out: Path, quarantine: Path) -> None:
@@ -193,13 +218,17 @@ def _mirror(source: Path) -> Callable[[Path], Path]:
     return lambda path: path.relative_to(root)
 
 
-def _show(summary: BatchSummary, out: Path, quarantine: Path, *, as_json: bool) -> None:
+def _show(
+    summary: BatchSummary, inputs: Inputs, out: Path, quarantine: Path, *, as_json: bool
+) -> None:
     if as_json:
         record = {
             "accepted": summary.accepted,
             "duplicates": summary.duplicates,
             "quarantined": dict(summary.quarantined),
             "resumed": summary.resumed,
+            "folders_not_readable": inputs.closed,
+            "links_passed_by": inputs.passed_by,
             "seconds": round(summary.seconds, 3),
             "audit_head": summary.audit_head,
         }
@@ -214,6 +243,12 @@ def _show(summary: BatchSummary, out: Path, quarantine: Path, *, as_json: bool) 
         talk.print(f"  duplicates  {summary.duplicates:>8}   equal objects, kept once")
     if summary.resumed:
         talk.print(f"  of these    {summary.resumed:>8}   were finished by an earlier run")
+    if inputs.closed:
+        talk.print(
+            f"  [bold]not readable[/] {inputs.closed:>6}   folders of IN; nobody looked there"
+        )
+    if inputs.passed_by:
+        talk.print(f"  passed by   {inputs.passed_by:>8}   links and special files")
     if summary.quarantined:
         count = sum(summary.quarantined.values())
         talk.print(f"  quarantined {count:>8}   in {quarantine}", soft_wrap=True, markup=False)

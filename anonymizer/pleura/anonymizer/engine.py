@@ -46,6 +46,7 @@ from pleura.anonymizer.wire import (
 )
 from pleura.anonymizer.writing import Draft, digest_of, digests, drafted
 from pleura.common import events
+from pleura.common.files import create_private
 
 _BODY_PART: Final = 0x00180015
 _MODALITY: Final = 0x00080060
@@ -133,7 +134,7 @@ def deidentify_file(
         with key.session():
             plan = _plan(unburned, header, profile, key, overrides, seeds)
         plan.context.tally.actions.update(uncovered)
-        target_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        create_private(target_folder)
         with drafted(target_folder, _pieces(plan)) as draft:
             check_residuals(original, draft.source, _expectation(plan))
             before, after = digests(original, draft)
@@ -297,7 +298,7 @@ def _commit(
     """Give the checked draft its place; a file that is there stays if it is the same."""
     folder = target_folder / receipt.pseudonym / receipt.study_uid / receipt.series_uid
     path = folder / f"{receipt.sop_uid}.dcm"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    create_private(folder)
     if not path.exists():
         draft.commit(path, fsync=fsync)
     elif digest_of(path) != receipt.output_sha256:

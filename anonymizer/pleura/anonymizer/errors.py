@@ -65,6 +65,10 @@ class OutputNotSeparate(ConfigError):
     code, hint = "DEID-OUT", "Input, output and quarantine must be three separate folders."
 
 
+class NoInput(ConfigError):
+    code, hint = "DEID-NO-INPUT", "Name a file, an archive or a folder that holds files."
+
+
 class StagingForeign(ConfigError):
     """The folder where a batch would work, and delete, holds what no batch put there."""
 

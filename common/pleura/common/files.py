@@ -111,12 +111,19 @@ def ensure_private_folder(path: Path) -> Path:
     Raises:
         StateInsecure: the folder exists and group or others have any right on it.
     """
-    for folder in (*reversed(path.parents), path):  # mkdir gives its mode to the last one only
-        if not folder.exists():
-            folder.mkdir(mode=0o700, exist_ok=True)
+    create_private(path)
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise StateInsecure("state folder is open to others")
     return path
+
+
+def create_private(path: Path) -> None:
+    """Create `path` and missing parents, each with mode 0700 whatever the umask is."""
+    if path.is_dir():
+        return
+    for folder in (*reversed(path.parents), path):  # mkdir gives its mode to the last one only
+        if not folder.exists():
+            folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def free_bytes(path: Path) -> int:

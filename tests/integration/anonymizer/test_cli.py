@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,69 @@ def test_keygen_prints_the_key_id_and_never_overwrites(tmp_path: Path) -> None:
     again = CliRunner().invoke(app, ["keygen", str(path)])
     assert again.exit_code == 3
     assert ProjectKey.load(path).version == 2
+
+
+def test_a_folder_that_cannot_be_read_is_told_and_exits_1(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = site / "in" / "closed"
+    closed.mkdir()
+    (site / "in" / "link.dcm").symlink_to(site / "in" / "Quibbleworth.dcm")
+    scan = os.scandir
+
+    def refuses(path: str) -> object:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied")
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuses)
+    result = invoke(site, "--json")
+    assert result.exit_code == 1
+    summary = json.loads(result.stdout)
+    assert (summary["folders_not_readable"], summary["links_passed_by"]) == (1, 1)
+    assert summary["quarantined"] == {}
+
+
+def test_an_input_without_files_exits_3_and_leaves_nothing(site: Path) -> None:
+    (site / "empty").mkdir()
+    result = invoke(site, source="empty", out="none")
+    assert result.exit_code == 3
+    assert "DEID-NO-INPUT" in result.output
+    assert not (site / "none").exists()
+
+
+def test_reading_all_and_nothing_is_a_wrong_command_line(site: Path) -> None:
+    assert invoke(site, "--ocr", "all", "--accept-unread-text").exit_code == 2
+
+
+def test_another_key_is_refused_before_anything_is_added(site: Path) -> None:
+    assert invoke(site).exit_code == 0
+    before = sorted(path.name for path in (site / "out").rglob("*"))
+    (site / "key").unlink()
+    ProjectKey.create(site / "key")
+    result = invoke(site)
+    assert result.exit_code == 1
+    assert "DEID-KEYS-MIXED" in result.output
+    assert sorted(path.name for path in (site / "out").rglob("*")) == before
+
+
+def test_a_second_run_adds_to_the_name_map(site: Path) -> None:
+    invoke(site, "--name-map", str(site / "names"))
+    write(site / "more" / "z.dcm", ct_dataset(SOPInstanceUID="1.2.77"))
+    invoke(site, "--name-map", str(site / "names"), source="more")
+    lines = [json.loads(line) for line in (site / "names").read_text().splitlines()]
+    assert len(lines) == len(list((site / "out").rglob("*.dcm")))
+    (site / "names").write_text("a list of somebody's\n")
+    result = invoke(site, "--name-map", str(site / "names"), source="more")
+    assert "DEID-NAME-MAP" in result.output
+    assert (site / "names").read_text() == "a list of somebody's\n"
+
+
+def test_no_folder_of_an_output_is_open_whatever_the_umask(site: Path) -> None:
+    old = os.umask(0)
+    try:
+        invoke(site)
+    finally:
+        os.umask(old)
+    folders = [site / "out", *(p for p in (site / "out").rglob("*") if p.is_dir())]
+    assert {folder.stat().st_mode & 0o777 for folder in folders} == {0o700}
