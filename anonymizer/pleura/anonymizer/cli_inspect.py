@@ -19,11 +19,12 @@ from pleura.anonymizer.cli_common import (
     chosen_profile,
     console,
     exits_on_error,
+    hint_of,
     progress,
 )
 from pleura.anonymizer.cohort import OutputReceipt, receipt_of
 from pleura.anonymizer.comparing import compare, read_name_map
-from pleura.anonymizer.explain import Explained, explain
+from pleura.anonymizer.explain import Explained, explain, refusal_of
 from pleura.anonymizer.recall import STRONG_PERCENT, ReaderEvidence
 from pleura.anonymizer.scoring import total
 from pleura.anonymizer.verifying import Compared, Report, entries, verify_output
@@ -60,6 +61,8 @@ def explain_command(
         raise typer.BadParameter("values identify people and are shown on a terminal only")
     with exits_on_error():
         chosen = chosen_profile(profile, options, keep, "")
+        if code := refusal_of(file):
+            console().print(f"run would refuse this file: {code}. {hint_of(code)}", soft_wrap=True)
         for line in explain(file, chosen, show_values=show_values):
             sys.stdout.write(_explained(line, as_json=as_json) + "\n")
 

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from pleura.anonymizer.header import character_sets_of
+from pleura.anonymizer.burnedin.policy import check_face
+from pleura.anonymizer.errors import Quarantined
+from pleura.anonymizer.header import character_sets_of, read_header
 from pleura.anonymizer.iod import attribute_type
 from pleura.anonymizer.private import safe_rows_of
 from pleura.anonymizer.profile import Profile
@@ -32,6 +34,11 @@ _ORDERS: Final = {
     "shift": "shift date", "recurse": "clean items",
     "C": "clean words",
 }  # fmt: skip
+# What the engine writes anew in every object, whatever the rows say.
+_WRITTEN: Final = {0x00100010: "pseudonym", 0x00100020: "pseudonym"} | dict.fromkeys(
+    (0x00120062, 0x00120063, 0x00120064, 0x00280303), "mark"
+)
+_BODY_PART: Final = 0x00180015
 _SHOWN_CHARACTERS: Final = 64
 _SOP_CLASS: Final = 0x00080016
 
@@ -64,6 +71,24 @@ def explain(path: Path, profile: Profile, *, show_values: bool = False) -> Itera
         source.close()
 
 
+def refusal_of(path: Path) -> str:
+    """Return the code a file would be refused with because of what it is, or nothing.
+
+    What its pixels, its study or a defect would cost it shows only when it is de-identified.
+
+    Raises:
+        Quarantined: the file cannot be read as DICOM.
+        OSError: the file cannot be opened.
+    """
+    with FileSource(path) as source:
+        parsed = parse_file(source)
+        try:
+            check_face(read_header(parsed), _text(parsed.elements, _BODY_PART))
+        except Quarantined as exc:
+            return exc.code
+    return ""
+
+
 def explain_parsed(
     parsed: DicomFile, profile: Profile, *, show_values: bool = False
 ) -> Iterator[Explained]:
@@ -72,7 +97,7 @@ def explain_parsed(
     Raises:
         RulesDamaged: a shipped table is damaged.
     """
-    given = _Given(load_rules(), profile, _sop_class(parsed.elements), show_values)
+    given = _Given(load_rules(), profile, _text(parsed.elements, _SOP_CLASS), show_values)
     yield from _walk(parsed.elements, "", (), given)
 
 
@@ -138,14 +163,18 @@ def _walk(
         action = rules.resolve(tag, vr, profile, kind)
         is_plain = action in _ORDERS and (action, vr) != ("K", "AS")  # a kept age is capped
         order = _ORDERS[action] if is_plain else f"rule of {vr}"
+        if action == "shift" and vr == "TM" and not profile.shift_time:
+            order = "keep time"
+        if not path:
+            order = _WRITTEN.get(tag, order)
         yield Explained(where, vr, order, rule_source(rules, profile, tag, vr), value)
         if action == "recurse" or (action == "vr" and vr == "SQ"):
             for number, item in enumerate(element.items or ()):
                 yield from _walk(item, f"{where}[{number}]", sets, given, (*path, tag))
 
 
-def _sop_class(elements: Sequence[Element]) -> str:
-    found = (e.value for e in elements if e.tag == _SOP_CLASS and e.items is None)
+def _text(elements: Sequence[Element], tag: int) -> str:
+    found = (e.value for e in elements if e.tag == tag and e.items is None)
     return bytes(next(found, b"")).decode("latin-1").strip(" \0")
 
 

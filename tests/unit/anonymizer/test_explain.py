@@ -9,7 +9,7 @@ from pydicom.sequence import Sequence
 
 from pleura.anonymizer.engine import deidentify_file
 from pleura.anonymizer.errors import NotDicom
-from pleura.anonymizer.explain import Explained, explain, rule_source
+from pleura.anonymizer.explain import Explained, explain, refusal_of, rule_source
 from pleura.anonymizer.profile import Profile, load_profile
 from pleura.anonymizer.rules import load_rules
 from pleura.anonymizer.source import FileSource
@@ -41,7 +41,7 @@ def test_each_element_is_named_with_its_rule_and_without_its_value(source: Path)
     assert all(one.value is None for one in found)
     assert "Quibbleworth" not in repr(found)
     named = by_path(found)
-    assert named["(0010,0010)"].action == "empty"
+    assert named["(0010,0010)"].action == "pseudonym"
     assert named["(0010,0010)"].source == "row 2024e"
     assert named["(0008,0070)"].source == "keep list"
     assert named["(0008,0018)"].action == "map UID"
@@ -122,3 +122,20 @@ def test_a_file_that_is_no_dicom_is_refused(tmp_path: Path) -> None:
     path.write_bytes(bytes(400))
     with pytest.raises(NotDicom):
         list(explain(path, GDPR))
+
+
+def test_what_is_written_anew_and_times_that_stay_are_called_so(source: Path) -> None:
+    found = by_path(list(explain(source, GDPR)))
+    assert {found[path].action for path in ("(0010,0010)", "(0010,0020)")} == {"pseudonym"}
+    assert found["(0008,0020)"].action == "shift date"
+    assert found["(0008,0030)"].action == "keep time"
+    moved = GDPR.model_copy(update={"shift_time": True})
+    assert by_path(list(explain(source, moved)))["(0008,0030)"].action == "shift date"
+
+
+def test_a_file_that_would_be_refused_is_called_so(source: Path, tmp_path: Path) -> None:
+    assert refusal_of(source) == ""
+    head = write(tmp_path / "head.dcm", ct_dataset(BodyPartExamined="HEAD"))
+    assert refusal_of(head) == "FACE_IN_FIELD"
+    unnamed = write(tmp_path / "unnamed.dcm", ct_dataset(StudyInstanceUID=None))
+    assert refusal_of(unnamed) == "NO_SOP_UID"
