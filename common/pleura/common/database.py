@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from pleura.common.errors import DatabaseDamaged, DiskFull
 from pleura.common.files import raise_if_disk_full
+
+_WAL_TRIES: Final = 100
+_WAL_PAUSE_S: Final = 0.05
 
 
 def open_database(
@@ -33,7 +38,7 @@ def open_database(
     connection.row_factory = sqlite3.Row
     try:
         connection.execute("PRAGMA busy_timeout=5000")
-        connection.execute("PRAGMA journal_mode=WAL")
+        _enter_wal(connection)
         connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
         connection.execute("PRAGMA foreign_keys=ON")
         if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
@@ -53,6 +58,19 @@ def open_database(
         connection.close()
         raise
     return connection
+
+
+def _enter_wal(connection: sqlite3.Connection) -> None:
+    """Switch to WAL; SQLite does not wait by itself while another process does the same."""
+    for attempt in range(_WAL_TRIES):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or attempt == _WAL_TRIES - 1:
+                raise
+            time.sleep(_WAL_PAUSE_S)
+        else:
+            return
 
 
 @contextmanager
