@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -21,10 +21,18 @@ from pleura.anonymizer.errors import AuditBroken
 from pleura.anonymizer.receipt import Hex16, Hex64, Receipt
 from pleura.common.canonical import canonical_json
 from pleura.common.clock import to_rfc3339
-from pleura.common.files import raise_if_disk_full
+from pleura.common.files import fsync_folder, raise_if_disk_full
 
 GENESIS: Final = bytes(32)
 _BACK_BYTES: Final = 1 << 16
+_BEGIN: Final = b'{"code":"'
+
+
+class Mark(NamedTuple):
+    """A place between two lines: the bytes before it and the head of the chain there (hex)."""
+
+    size_bytes: int = 0
+    head: str = GENESIS.hex()
 
 
 class AuditLine(BaseModel, frozen=True, extra="forbid"):
@@ -50,30 +58,33 @@ class AuditEntry(BaseModel, frozen=True, extra="forbid"):
 class AuditLog:
     """An audit file open for writing: its chain is checked once, later only what was added."""
 
-    def __init__(self, path: Path, *, may_be_cut: bool = False) -> None:
+    def __init__(self, path: Path, *, passes: Mark = Mark()) -> None:
         """Check the chain of the file, if there is one.
 
-        `may_be_cut`: a last line without its end is left out.
+        `passes`: what somebody keeps of it; the chain has to come by there.
 
         Raises:
-            AuditBroken: the chain does not hold.
+            AuditBroken: the chain does not hold, or its end is missing.
         """
         self._path = path
-        self._head, self._size = GENESIS, 0
+        self._mark = Mark()
         self.key_ids: set[str] = set()
+        self.profile_digests: set[str] = set()
         if path.exists():
             with path.open("rb") as file:
-                self._follow(file, may_be_cut=may_be_cut)
+                self._follow(file, passes)
+        if self._mark.size_bytes < passes.size_bytes:
+            raise AuditBroken("lines are missing at its end")
 
     @property
     def head(self) -> str:
         """The head of the chain (hex)."""
-        return self._head.hex()
+        return self._mark.head
 
     @property
-    def size_bytes(self) -> int:
-        """Length of the file as far as its chain is checked."""
-        return self._size
+    def mark(self) -> Mark:
+        """The end of the file as far as its chain is checked."""
+        return self._mark
 
     def append(self, entries: Sequence[AuditEntry], *, now: datetime) -> str:
         """Append entries durably; return the new head (hex).
@@ -85,14 +96,16 @@ class AuditLog:
         try:
             with _locked(self._path) as file:
                 self._follow(file)
-                text, head = _chained(entries, self._head, now)
+                text, end = _chained(entries, self._mark, now)
                 try:
                     _write_whole(file, text)
                     os.fsync(file.fileno())
                 except OSError:
-                    os.ftruncate(file.fileno(), self._size)
+                    os.ftruncate(file.fileno(), self._mark.size_bytes)
                     raise
-                self._head, self._size = head, self._size + len(text)
+                if self._mark == Mark():
+                    fsync_folder(self._path.parent)
+                self._mark = end
                 return self.head
         except OSError as exc:
             raise_if_disk_full(exc)
@@ -107,13 +120,17 @@ class AuditLog:
             for encoded in file:
                 yield AuditLine.model_validate_json(encoded)
 
-    def _follow(self, file: BinaryIO, *, may_be_cut: bool = False) -> None:
-        if os.fstat(file.fileno()).st_size < self._size:
+    def _follow(self, file: BinaryIO, passes: Mark = Mark()) -> None:
+        if os.fstat(file.fileno()).st_size < self._mark.size_bytes:
             raise AuditBroken("the file got shorter")
-        file.seek(self._size)
-        self._head, self._size = _head(
-            file, self._head, self._size, may_be_cut=may_be_cut, key_ids=self.key_ids
-        )
+        file.seek(self._mark.size_bytes)
+        for line, mark in _chain(file, self._mark):
+            if self._mark.size_bytes < passes.size_bytes <= mark.size_bytes and mark != passes:
+                raise AuditBroken("it is not the one that was written here")
+            self._mark = mark
+            self.key_ids.add(line.key_id)
+            if line.receipt is not None:
+                self.profile_digests.add(line.receipt.profile_digest)
 
 
 def append(path: Path, entries: Sequence[AuditEntry], *, now: datetime) -> str:
@@ -126,13 +143,18 @@ def append(path: Path, entries: Sequence[AuditEntry], *, now: datetime) -> str:
     return AuditLog(path).append(entries, now=now)
 
 
-def _chained(entries: Sequence[AuditEntry], head: bytes, now: datetime) -> tuple[bytes, bytes]:
+def _chained(entries: Sequence[AuditEntry], mark: Mark, now: datetime) -> tuple[bytes, Mark]:
     text, time = [], to_rfc3339(now)
     for entry in entries:
-        encoded = _encoded(entry, head.hex(), time)
-        head = hashlib.sha256(head + encoded).digest()
+        encoded = _encoded(entry, mark.head, time)
+        mark = _after(mark, encoded)
         text.append(encoded + b"\n")
-    return b"".join(text), head
+    return b"".join(text), mark
+
+
+def _after(mark: Mark, encoded: bytes) -> Mark:
+    head = hashlib.sha256(bytes.fromhex(mark.head) + encoded).hexdigest()
+    return Mark(mark.size_bytes + len(encoded) + 1, head)
 
 
 def _encoded(entry: AuditEntry, prev: str, time: str) -> bytes:
@@ -162,14 +184,17 @@ def verify_audit(path: Path) -> str:
         AuditBroken: a line was changed, removed, added or cut; the message has its number.
     """
     with path.open("rb") as file:
-        return _head(file, GENESIS, 0)[0].hex()
+        head = Mark().head
+        for _, end in _chain(file, Mark()):
+            head = end.head
+        return head
 
 
 def cut_back(path: Path, acknowledged_bytes: int) -> None:
     """Take a last line without its end off an audit file: a kill or a full disk left it.
 
-    Nobody acknowledged such a line if it begins at `acknowledged_bytes` or later; any other
-    break stays for `AuditLog` to find.
+    Nobody acknowledged such a line if it begins at `acknowledged_bytes` or later, and as lines
+    do; any other break stays for `AuditLog` to find.
     """
     if not path.exists():
         return
@@ -183,8 +208,10 @@ def cut_back(path: Path, acknowledged_bytes: int) -> None:
             if end >= 0:
                 start += end + 1
                 break
-        file.truncate(start)
-        os.fsync(file.fileno())
+        file.seek(start)
+        if _BEGIN.startswith(file.read(len(_BEGIN))):
+            file.truncate(start)
+            os.fsync(file.fileno())
 
 
 def _write_whole(file: BinaryIO, text: bytes) -> None:
@@ -194,32 +221,21 @@ def _write_whole(file: BinaryIO, text: bytes) -> None:
         view = view[file.write(view) :]
 
 
-def _head(
-    file: BinaryIO,
-    head: bytes,
-    size: int,
-    *,
-    may_be_cut: bool = False,
-    key_ids: set[str] | None = None,
-) -> tuple[bytes, int]:
-    """Follow the chain from where the file stands; return head and size at its end.
+def _chain(file: BinaryIO, mark: Mark) -> Iterator[tuple[AuditLine, Mark]]:
+    """Follow the chain from `mark`, where the file stands; yield each line and where it ends.
 
-    `key_ids` gets the keys the lines name.
+    Raises:
+        AuditBroken: a line is not the one its neighbours name, or has no end.
     """
     for number, content in enumerate(file, start=1):
         if not content.endswith(b"\n"):
-            if may_be_cut:
-                break
             raise AuditBroken("the last line is cut")
         encoded = content[:-1]
         try:
             line = AuditLine.model_validate_json(encoded)
         except ValidationError:
             raise AuditBroken(f"line {number}") from None
-        if line.prev != head.hex() or canonical_json(line.model_dump(mode="json")) != encoded:
+        if line.prev != mark.head or canonical_json(line.model_dump(mode="json")) != encoded:
             raise AuditBroken(f"line {number}")
-        head = hashlib.sha256(head + encoded).digest()
-        size += len(content)
-        if key_ids is not None:
-            key_ids.add(line.key_id)
-    return head, size
+        mark = _after(mark, encoded)
+        yield line, mark

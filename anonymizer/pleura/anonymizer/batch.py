@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,19 +18,20 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, Literal
 
-from pleura.anonymizer.audit import AuditLog, cut_back
+from pleura.anonymizer.audit import AuditLog
 from pleura.anonymizer.burnedin.policy import Mode
 from pleura.anonymizer.engine import Deidentified
 from pleura.anonymizer.errors import (
     DuplicateDiffers,
     InternalFault,
-    KeysMixed,
-    NameMapDamaged,
+    MediaDirectory,
+    NotDicom,
     OcrUnavailable,
-    OutputNotSeparate,
     PatientConflict,
+    Unreadable,
 )
 from pleura.anonymizer.journal import Journal, Row
+from pleura.anonymizer.naming import Ending, told_of, write_name_map
 from pleura.anonymizer.profile import Profile
 from pleura.anonymizer.pseudonyms import Pseudonyms
 from pleura.anonymizer.quarantine import sweep_half_copies
@@ -37,16 +39,26 @@ from pleura.anonymizer.receipt import Receipt
 from pleura.anonymizer.sampling import sample_of
 from pleura.anonymizer.settling import Settler, has_bytes
 from pleura.anonymizer.staging import DeidJob, claim, staging_for, sweep
+from pleura.anonymizer.targets import audit_of, check_targets
 from pleura.anonymizer.workers import Outcome, Pool, Task, ThisProcess, WorkerPool
 from pleura.common import events
 from pleura.common.clock import Clock, SystemClock
-from pleura.common.files import atomic_writer, create_private, raise_if_disk_full
+from pleura.common.database import named
+from pleura.common.files import raise_if_disk_full
 
 FILE_LIMIT_S: Final = 3600.0
-# Refusals that other files, or this installation, decide: tried again on every run.
+# Refusals that other files, this installation or this host decide: tried again on every run.
 _TRIED_AGAIN: Final = frozenset(
-    {PatientConflict.code, DuplicateDiffers.code, InternalFault.code, OcrUnavailable.code}
+    {
+        PatientConflict.code,
+        DuplicateDiffers.code,
+        InternalFault.code,
+        OcrUnavailable.code,
+        Unreadable.code,
+    }
 )
+# What lies beside the objects on a hospital's disc: nothing is lost where it stays behind.
+LEFT_OUT: Final = frozenset({NotDicom.code, MediaDirectory.code})
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +87,19 @@ class BatchSummary:
     resumed: int = 0
 
     @property
+    def refused(self) -> Mapping[str, int]:
+        """What was quarantined and is an object, by code."""
+        return {code: n for code, n in self.quarantined.items() if code not in LEFT_OUT}
+
+    @property
+    def left_out(self) -> int:
+        """How many files are no objects: text, programs, a DICOMDIR."""
+        return sum(self.quarantined.values()) - sum(self.refused.values())
+
+    @property
     def is_clean(self) -> bool:
-        """Whether nothing was quarantined."""
-        return not self.quarantined
+        """Whether there were objects and every one of them is in the output."""
+        return not self.refused and self.accepted + self.duplicates > 0
 
 
 def run_batch(
@@ -93,76 +115,77 @@ def run_batch(
     on_result: Callable[[BatchItem], None] | None = None,
     on_progress: Callable[[int], None] | None = None,
     on_total: Callable[[int], None] | None = None,
+    on_look: Callable[[int, int], None] | None = None,
     audit: Path | None = None,
     journal: Path | None = None,
     clock: Clock | None = None,
     tombstones: Callable[[], frozenset[str]] = frozenset,
     follow_archives: bool = False,
-    mirror: Callable[[Path], Path] | None = None,
+    root: Path | None = None,
+    mirror: bool = False,
     name_map: Path | None = None,
 ) -> BatchSummary:
     """De-identify `files` into `out/<patient>/<study>/<series>/<sop>.dcm`.
 
     `on_progress` gets the number of files processed so far, `on_total` the number of all once
-    an archive added its members, or slices are looked at once more; `on_result` the final fate
-    of each file of this run, after its study is in place. Audit and journal default to
+    an archive added its members, `on_look` how many of how many slices were looked at once more
+    for text; `on_result` the final fate of each file of this run, after its study is in place.
+    Audit and journal default to
     `<out>.audit.jsonl` and `<out>.journal.db`; they belong to this output alone. `jobs` is the
     number of worker processes, each of which may crash at the cost of its one file; with 0 this
     process does the work, and a decoder that crashes ends it.
     `ocr` says whose pixels are read for burned-in text, as in `deidentify_file`.
-    `mirror` gives the place of a source instead of the layout, `name_map` is where a line for
-    each accepted source is written; both hold file names, which identify people.
+    `root` is the folder that names of sources are told relative to: with `mirror` as the places
+    of the outputs, and in `name_map`, which gets a line for each source. Both identify people.
     `tombstones` (`erasure.ErasureIndex.tombstones`): erased patients, turned away as ERASED;
     asked for once nobody can erase from this output any more until the batch ends.
 
     Raises:
         MappingRequired: the profile wants pseudonyms drawn at random and `key` computes them.
         OutputNotSeparate: `quarantine` and `out` contain each other.
-        KeysMixed: the output was made with another key.
+        OutputForeign: `out` holds files and no batch ever wrote there.
+        KeysMixed, ProfilesMixed: the output was made with another key, profile or options.
+        WriteRefused: a target cannot be written; no file was read.
         StagingForeign: the folder for unfinished files holds somebody else's.
         BatchRunning: another batch works on `out`.
-        DiskFull: no room; nothing partial is in `out`, run again once there is room.
-        AuditBroken: the audit file's chain does not hold; nothing was written.
+        DiskFull, DiskFailed: no room; nothing partial is in `out`, run again once there is room.
+        AuditBroken: the audit file's chain does not hold, or its end is missing; no file was read.
+        NameMapDamaged: `name_map` holds something else.
     """
     started = time.monotonic()
     profile.check_kind(key.kind)
     out = out.resolve()
-    _check_separate(out, quarantine)
     audit = audit or out.with_name(out.name + ".audit.jsonl")
-    AuditLog(audit, may_be_cut=True)  # refuses a broken one before anything is written
-    create_private(out)
+    state = journal or out.with_name(out.name + ".journal.db")
+    check_targets(out, quarantine, audit, state, name_map)
     staging = staging_for(out, journal)
     job = DeidJob(
         profile, key, staging, allow_unread_text, follow_archives=follow_archives, ocr=ocr
     )
-    book = Journal(journal or out.with_name(out.name + ".journal.db"), job.settings)
+    book = Journal(state, job.settings)
     try:
-        cut_back(audit, book.audit_bytes())
-        log = AuditLog(audit)
-        if log.key_ids - {key.key_id}:
-            raise KeysMixed("the output was made with another key")
+        log = audit_of(book, audit, job)
         sweep_half_copies(quarantine)
         job = replace(job, tombstones=tombstones())
-        batch = _Batch(files, out, job, book, on_progress, on_total)
+        batch = _Batch(files, out, job, book, on_progress, on_total, on_look)
         batch.process(jobs)
         settler = Settler(
             book, log, out=out, staging=job.staging, quarantine=quarantine, profile=profile,
             key=key, clock=clock or SystemClock(), task_of=batch.task_of,
-            mirror=None if mirror is None else lambda task: _mirrored(task, mirror),
+            mirror=(lambda task: _mirrored(task, root)) if mirror else None,
         )  # fmt: skip
         for row in settler.settle():
             if on_result is not None:
                 on_result(_item(row, batch.task_of(row.seq).path, out))
         if name_map is not None:
-            lines = list(batch.name_lines())
-            earlier = _other_lines(name_map, lines)
-            with atomic_writer(name_map, mode=0o600) as file:
-                file.writelines((*earlier, *lines))
+            write_name_map(name_map, batch.endings(), root)
         shutil.rmtree(job.staging, ignore_errors=True)
         return _summary(book, log, batch.resumed, time.monotonic() - started)
     except OSError as exc:
         raise_if_disk_full(exc)
         raise
+    except sqlite3.DatabaseError as exc:
+        raise named(exc) from exc
     finally:
         book.close()
 
@@ -178,11 +201,13 @@ class _Batch:
         journal: Journal,
         on_progress: Callable[[int], None] | None,
         on_total: Callable[[int], None] | None,
+        on_look: Callable[[int, int], None] | None,
     ) -> None:
         self._sources: list[tuple[Path, int | None]] = [(path, None) for path in files]
         self._out, self._job, self._journal = out, job, journal
-        self._on_progress, self._on_total = on_progress, on_total
-        self._archives = self._extra = self._done = self.resumed = self._next_seq = 0
+        self._on_progress, self._on_total, self._on_look = on_progress, on_total, on_look
+        self._archives = self._done = self.resumed = self._next_seq = 0
+        self._looks = self._looked = 0
 
     def process(self, jobs: int) -> None:
         """Bring every file to a row of the journal."""
@@ -211,35 +236,40 @@ class _Batch:
     def _look_at_series(self, pool: Pool) -> None:
         """Have every slice of a series read again where some of its slices show text."""
         found = self._journal.unread_series()
-        suspects = {number for number, series in enumerate(found) if series.shows_text}
+        suspects = {number for number, series in enumerate(found) if series.is_suspect}
         looks = {
             seq: number
             for number, series in enumerate(found)
-            for seq in (() if series.shows_text else sample_of(series.unread))
+            for seq in (() if series.is_suspect else sample_of(series.unread))
+            if seq not in series.looked
         }
         for task, outcome in self._again(pool, looks, "look"):
-            if outcome.shows_text or outcome.code:
+            shows_text = outcome.shows_text or bool(outcome.code)
+            self._journal.note_look(task.seq, shows_text=shows_text)
+            if shows_text:
                 suspects.add(looks[task.seq])
-            self._step()
         unread = [seq for number in sorted(suspects) for seq in found[number].unread]
         staged = self._journal.staged_inputs() if unread else {}
         for seq in unread:
             (self._job.staging / staged[seq]).unlink(missing_ok=True)
         for task, outcome in self._again(pool, unread, "read"):
-            self._take(task, outcome)
+            self._journal.put(_row_of(task, outcome))
 
     def _again(
         self, pool: Pool, inputs: Collection[int], purpose: Literal["look", "read"]
     ) -> Iterator[tuple[Task, Outcome]]:
-        self._extra += len(inputs)
-        self._tell_total()
+        self._looks += len(inputs)
         waiting = iter(list(inputs))
-        return _done_in(
+        for done in _done_in(
             pool,
             lambda count: [
                 self._stamped(seq)._replace(purpose=purpose) for seq in islice(waiting, count)
             ],
-        )
+        ):
+            self._looked += 1
+            if self._on_look is not None:
+                self._on_look(self._looked, self._looks)
+            yield done
 
     def _stamped(self, seq: int) -> Task:
         task = self.task_of(seq)
@@ -287,28 +317,28 @@ class _Batch:
             self._sources += [(task.path, member) for member in range(outcome.members)]
             self._tell_total()
             return
-        row = outcome.staged or Row(
-            task.name, task.stamp, seq=task.seq, code=outcome.code,
-            counts=json.dumps(outcome.counts),
-        )  # fmt: skip
-        self._journal.put(row)
+        self._journal.put(_row_of(task, outcome))
         self._step()
 
     def _tell_total(self) -> None:
         if self._on_total is not None:
-            self._on_total(len(self._sources) - self._archives + self._extra)
+            self._on_total(len(self._sources) - self._archives)
 
     def _step(self) -> None:
         self._done += 1
         if self._on_progress is not None:
             self._on_progress(self._done)
 
-    def name_lines(self) -> Iterator[bytes]:
-        """Yield a JSON line of source, member and place for each accepted input."""
-        for seq, placed in self._journal.places():
-            path, member = self._sources[seq]
-            line = {"in": str(path), "member": member, "out": placed}
-            yield json.dumps(line, ensure_ascii=False).encode("utf-8", "surrogateescape") + b"\n"
+    def endings(self) -> Iterator[Ending]:
+        """Yield what became of each input."""
+        for seq, code, placed in self._journal.ends():
+            yield Ending(*self._sources[seq], code, placed)
+
+
+def _row_of(task: Task, outcome: Outcome) -> Row:
+    return outcome.staged or Row(
+        task.name, task.stamp, seq=task.seq, code=outcome.code, counts=json.dumps(outcome.counts)
+    )
 
 
 def _done_in(
@@ -321,26 +351,8 @@ def _done_in(
         pool.submit(upcoming(pool.room))
 
 
-def _check_separate(out: Path, quarantine: Path) -> None:
-    inside, outside = quarantine.resolve(), out.resolve()
-    if inside == outside or outside in inside.parents or inside in outside.parents:
-        raise OutputNotSeparate("the quarantine folder and the output folder overlap")
-
-
-def _other_lines(name_map: Path, lines: Sequence[bytes]) -> list[bytes]:
-    """Return the lines an earlier run wrote of other outputs."""
-    if not name_map.exists():
-        return []
-    now = {json.loads(line)["out"] for line in lines}
-    try:
-        earlier = name_map.read_bytes().splitlines(keepends=True)
-        return [line for line in earlier if json.loads(line)["out"] not in now]
-    except (ValueError, KeyError, TypeError):
-        raise NameMapDamaged("the file holds something else") from None
-
-
-def _mirrored(task: Task, mirror: Callable[[Path], Path]) -> Path:
-    place = mirror(task.path)
+def _mirrored(task: Task, root: Path | None) -> Path:
+    place = Path(told_of(task.path, root))
     return place if task.member is None else place / f"{task.member}.dcm"
 
 

@@ -6,19 +6,16 @@ new tree; the input tree is not changed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pleura.anonymizer import dates
 from pleura.anonymizer.actions import (
     Context,
     by_representation,
     clean_text,
-    dictionary_vr,
     dummy,
     has_lawful_vr,
-    is_standard_uid,
     map_uids,
     shift,
     shift_pairs,
@@ -26,21 +23,15 @@ from pleura.anonymizer.actions import (
 from pleura.anonymizer.header import character_sets_of
 from pleura.anonymizer.iod import AttributeType, attribute_type
 from pleura.anonymizer.private import safe_private
-from pleura.anonymizer.profile import Profile
-from pleura.anonymizer.prose import is_known_word
-from pleura.anonymizer.rules import Action, Rules, describe
-from pleura.anonymizer.text import Seeds, decode_text, words
+from pleura.anonymizer.rules import Action, describe
 from pleura.anonymizer.wire import Element, vr_of
 
 MAX_DEPTH: Final = 32
-_NAMING_VRS: Final = frozenset({"PN", "UI", "DA", "DT", "AE", "UR"})
 _CONTENT_SEQUENCE: Final = 0x0040A730
 _CONCEPT_NAME: Final = 0x0040A043
 _CODE_VALUE: Final = 0x00080100
 # Subject name, ID, birth date (DCM, TID 1007); the age above 89 would need a unit to be read.
 _OF_SUBJECT: Final = frozenset({b"121029", b"121030", b"121031", b"121033"})
-_MIN_WORD: Final = 4
-_CONTENT_TEXT_VRS: Final = frozenset({"LO", "SH", "UC", "LT", "ST", "UT", "CS", "IS", "DS"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,56 +41,6 @@ class _Place:
     sets: tuple[str, ...]
     path: tuple[int, ...]
     kind: AttributeType | None
-
-
-def walk(
-    elements: Sequence[Element], character_sets: tuple[str, ...] = ()
-) -> Iterator[tuple[Element, tuple[str, ...]]]:
-    """Yield every primitive element, nested ones too, with its character sets."""
-    own = character_sets_of(elements)
-    sets = character_sets if own is None else own
-    for element in elements:
-        if element.items is None:
-            yield element, sets
-        else:
-            for item in element.items:
-                yield from walk(item, sets)
-
-
-def collect_seeds(elements: Sequence[Element], rules: Rules, profile: Profile) -> Seeds:
-    """Return what the file names people, places, orders, objects and days with."""
-    seeds = Seeds(terms=rules.defined_terms)
-    retained = rules.retained(profile)
-    for element, sets in walk(elements):
-        if element.tag in retained:
-            continue
-        known = dictionary_vr(element.tag)
-        vr = known if known in _NAMING_VRS else element.vr  # what it is, however it is encoded
-        is_identifying = element.tag in rules.identifying and vr in _CONTENT_TEXT_VRS | {"UN"}
-        if not (is_identifying or vr in _NAMING_VRS):
-            continue
-        raw = bytes(element.value)
-        text = decode_text(raw, sets, vr) or raw.decode("latin-1")
-        for part in text.split("\\"):
-            _add_seed(seeds, vr, part.strip(" \0"))
-    return seeds
-
-
-def _add_seed(seeds: Seeds, vr: str, part: str) -> None:
-    if vr == "PN":
-        seeds.add_name(part)
-    elif vr == "UI":
-        if len(part) >= 8 and not is_standard_uid(part):
-            seeds.uids.add(part)
-    elif vr in ("DA", "DT"):
-        day = dates.parse_date(part[:8] if vr == "DT" else part)
-        if day is not None:
-            seeds.add_date(day)
-    else:
-        seeds.add_identifier(part)
-        for word in words(part):
-            if len(word) >= _MIN_WORD and word.isalpha() and not is_known_word(word):
-                seeds.add_name(word)
 
 
 def clean(

@@ -1,7 +1,8 @@
 """`pleura anonymize`: de-identify folders of DICOM files on the site's own machine.
 
 Talks on stderr and prints data on stdout. Exit status: 0 all clean, 1 some objects in
-quarantine or a check failed, 2 usage, 3 key, rules or configuration.
+quarantine or a check failed, 2 usage, 3 key, rules or configuration, 4 this host cannot do it,
+130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -31,15 +32,18 @@ from pleura.anonymizer.cli_common import (
     hint_of,
     mapping_file,
     progress,
+    stops_politely,
 )
 from pleura.anonymizer.erasure import ErasureIndex
 from pleura.anonymizer.errors import NoInput, OutputNotSeparate
 from pleura.anonymizer.holdings import Recorder, erase_from
 from pleura.anonymizer.mapping import open_pseudonyms
 from pleura.anonymizer.pseudonyms import ProjectKey
+from pleura.anonymizer.writable import check_writable
 from pleura.common.exit_codes import ExitCode
 
 app = typer.Typer(
+    cls=cli_inspect.AsMet,
     no_args_is_help=True,
     add_completion=False,
     help="De-identify DICOM files; nothing leaves the site.",
@@ -101,12 +105,16 @@ def run(
         chosen = chosen_profile(profile, options, keep, justification)
         folder = quarantine or beside(out, ".quarantine")
         _check_folders(source, out, folder)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        keys = open_pseudonyms(chosen, ProjectKey.load(key), mapping_file(chosen, key, mapping))
-        inputs = find_files(source)
+        project, inputs = ProjectKey.load(key), find_files(source)
+        check_writable(out.parent, "the folder of the output")
+        drawn = mapping_file(chosen, key, mapping)
+        if drawn is not None:
+            check_writable(drawn.parent, "the folder of the mapping")
+        keys = open_pseudonyms(chosen, project, drawn)
         with (
+            stops_politely(),
             ErasureIndex(beside(out, ".erasure.db")) as index,
-            progress("de-identifying", len(inputs.files)) as (bar, task),
+            progress("de-identifying", len(inputs.files)) as bar,
             Recorder(index, out) as recorder,
         ):
             summary = run_batch(
@@ -114,12 +122,16 @@ def run(
                 jobs=jobs or max(2, os.cpu_count() or 2), ocr=ocr,
                 allow_unread_text=accept_unread_text, tombstones=index.tombstones,
                 follow_archives=True, name_map=name_map, on_result=recorder.note,
-                mirror=_mirror(source) if names == "mirror" else None,
-                on_progress=lambda done: bar.update(task, completed=done),
-                on_total=lambda total: bar.update(task, total=total),
+                root=source if source.is_dir() else source.parent, mirror=names == "mirror",
+                on_progress=bar.show, on_total=bar.expect, on_look=bar.look,
             )  # fmt: skip
         keys.close()
     _show(summary, inputs, out, folder, as_json=as_json)
+    if accept_unread_text:
+        console().print(
+            "[bold]warning[/] nobody looked for burned-in text (--accept-unread-text): the receipts"
+            " say so", soft_wrap=True,
+        )  # fmt: skip
     is_all = summary.is_clean and not inputs.closed
     raise typer.Exit(ExitCode.OK if is_all else ExitCode.INCOMPLETE)
 
@@ -213,11 +225,6 @@ def _check_folders(source: Path, out: Path, quarantine: Path) -> None:
             raise OutputNotSeparate("the input folder overlaps with another folder")
 
 
-def _mirror(source: Path) -> Callable[[Path], Path]:
-    root = source if source.is_dir() else source.parent
-    return lambda path: path.relative_to(root)
-
-
 def _show(
     summary: BatchSummary, inputs: Inputs, out: Path, quarantine: Path, *, as_json: bool
 ) -> None:
@@ -226,6 +233,7 @@ def _show(
             "accepted": summary.accepted,
             "duplicates": summary.duplicates,
             "quarantined": dict(summary.quarantined),
+            "left_out": summary.left_out,
             "resumed": summary.resumed,
             "folders_not_readable": inputs.closed,
             "links_passed_by": inputs.passed_by,
@@ -249,14 +257,16 @@ def _show(
         )
     if inputs.passed_by:
         talk.print(f"  passed by   {inputs.passed_by:>8}   links and special files")
-    if summary.quarantined:
-        count = sum(summary.quarantined.values())
+    if summary.left_out:
+        talk.print(f"  left out    {summary.left_out:>8}   no objects: texts, programs, a DICOMDIR")
+    if summary.refused:
+        count = sum(summary.refused.values())
         talk.print(f"  quarantined {count:>8}   in {quarantine}", soft_wrap=True, markup=False)
         table = Table(box=None, padding=(0, 2), show_header=False)
         table.add_column(no_wrap=True)
         table.add_column(justify="right", no_wrap=True)
         table.add_column()
-        for code, number in summary.quarantined.items():
+        for code, number in summary.refused.items():
             table.add_row(code, str(number), hint_of(code))
         talk.print(table)
     talk.print(f"audit head {summary.audit_head}", soft_wrap=True)

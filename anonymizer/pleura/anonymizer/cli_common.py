@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import typer
 from rich.console import Console
@@ -42,6 +42,7 @@ MappingFile = Annotated[
     typer.Option("--mapping", metavar="FILE", help="Names drawn at random. Default: KEY.map.db"),
 ]
 Keep = Literal["standard", "minimal"] | None
+STOPPED: Final = 130  # what the shell sees of a Ctrl-C
 AsJson = Annotated[bool, typer.Option("--json", help="Print data as JSON.")]
 
 
@@ -61,9 +62,42 @@ def exits_on_error() -> Iterator[None]:
 
 
 @contextmanager
-def progress(label: str, total: int) -> Iterator[tuple[Progress, TaskID]]:
+def stops_politely() -> Iterator[None]:
+    """Say at Ctrl-C that nothing is lost, and end with 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console().print("stopped: what is done is kept; give the same command again to go on")
+        raise typer.Exit(STOPPED) from None
+
+
+class Bar:
+    """A bar on standard error, and a second one once something is looked at again."""
+
+    def __init__(self, bars: Progress, label: str, total: int) -> None:
+        self._bars = bars
+        self._task = bars.add_task(label, total=total)
+        self._looks: TaskID | None = None
+
+    def show(self, done: int) -> None:
+        """Show how many are done."""
+        self._bars.update(self._task, completed=done)
+
+    def expect(self, total: int) -> None:
+        """Show how many there are."""
+        self._bars.update(self._task, total=total)
+
+    def look(self, done: int, total: int) -> None:
+        """Show how many slices were looked at for text, of how many."""
+        if self._looks is None:
+            self._looks = self._bars.add_task("looking for text", total=total)
+        self._bars.update(self._looks, completed=done, total=total)
+
+
+@contextmanager
+def progress(label: str, total: int) -> Iterator[Bar]:
     """Show a bar on standard error while it works; it leaves no line behind."""
-    bar = Progress(
+    bars = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -71,8 +105,8 @@ def progress(label: str, total: int) -> Iterator[tuple[Progress, TaskID]]:
         console=console(),
         transient=True,
     )
-    with bar:
-        yield bar, bar.add_task(label, total=total)
+    with bars:
+        yield Bar(bars, label, total)
 
 
 def chosen_profile(name: str, options: str, keep: Keep, justification: str) -> Profile:

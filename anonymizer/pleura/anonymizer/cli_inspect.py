@@ -1,15 +1,20 @@
-"""The commands that look and change nothing: explain, preview, verify and receipt."""
+"""The commands that look and change nothing: explain, preview, receipt; their places in the help.
+
+`verify` is in `cli_verify`, `pseudonym` in `cli_pseudonym`.
+"""
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
+import click
 import typer
-from rich.console import Console
 from rich.table import Table
+from typer.core import TyperGroup
 
 from pleura.anonymizer.cli_common import (
     AsJson,
@@ -20,30 +25,50 @@ from pleura.anonymizer.cli_common import (
     console,
     exits_on_error,
     hint_of,
-    progress,
 )
+from pleura.anonymizer.cli_pseudonym import pseudonym_command
+from pleura.anonymizer.cli_verify import OutFolder, verify_command
 from pleura.anonymizer.cohort import OutputReceipt, receipt_of
-from pleura.anonymizer.comparing import compare, read_name_map
 from pleura.anonymizer.explain import Explained, explain, refusal_of
 from pleura.anonymizer.recall import STRONG_PERCENT, ReaderEvidence
-from pleura.anonymizer.scoring import total
-from pleura.anonymizer.verifying import Compared, Report, entries, verify_output
-from pleura.common.exit_codes import ExitCode
 
 Keep = Annotated[
     Literal["standard", "minimal"] | None,
     typer.Option(help="Attributes kept. Default: what the profile says."),
 ]
-InFile = Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False)]
-OutFolder = Annotated[
-    Path, typer.Argument(metavar="OUT", exists=True, file_okay=False, resolve_path=True)
+InFile = Annotated[
+    Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="DICOM file.")
 ]
+
+
+_ORDER: Final = (
+    "keygen", "explain", "preview", "run", "verify", "receipt", "pseudonym", "erase",
+)  # fmt: skip
+
+
+class AsMet(TyperGroup):
+    """A group that lists its commands in the order a user meets them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands; one without a place comes last."""
+        known = [name for name in _ORDER if name in self.commands]
+        return known + [name for name in self.commands if name not in _ORDER]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to an app."""
-    for command in (explain_command, preview_command, verify_command, receipt_command):
-        app.command(command.__name__.removesuffix("_command"))(command)
+    commands = (
+        explain_command, preview_command, verify_command, receipt_command, pseudonym_command,
+    )  # fmt: skip
+    for command in commands:
+        text = inspect.cleandoc(command.__doc__ or "")
+        name = command.__name__.removesuffix("_command")
+        app.command(name, help=unwrapped(text))(command)
+
+
+def unwrapped(text: str) -> str:
+    """Return paragraphs on one line each: the help is wrapped to the terminal, not to ours."""
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
 def explain_command(
@@ -56,7 +81,7 @@ def explain_command(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say of each element of FILE what a profile does with it, and by which rule."""
+    """Say what a profile does with each element of FILE, and why."""
     if show_values and not sys.stdout.isatty():
         raise typer.BadParameter("values identify people and are shown on a terminal only")
     with exits_on_error():
@@ -77,124 +102,55 @@ def _explained(line: Explained, *, as_json: bool) -> str:
 
 def preview_command(
     file: InFile,
-    png: Annotated[Path, typer.Argument(metavar="PNG", dir_okay=False)],
+    png: Annotated[
+        Path,
+        typer.Argument(metavar="PNG", dir_okay=False, help="Picture to write; ends in .png."),
+    ],
     profile: ProfileName = "gdpr_pseudonymous",
     frame: Annotated[
         int | None,
-        typer.Option(min=1, help="Frame, from 1. Default: the first with text."),
+        typer.Option(min=1, metavar="N", help="Frame, from 1. Default: the first with text."),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite PNG if it is there.")] = False,
 ) -> None:
-    """Draw what would be blacked out of FILE: before and after, side by side.
+    """Draw FILE before and after its text is blacked out.
 
-    The picture shows what is burned in; it must not leave the site.
+    Both halves stand side by side. The picture shows what is burned in; it must not leave the
+    site.
     """
     from pleura.anonymizer.previewing import preview
 
+    _check_picture(file, png, force=force)
     with exits_on_error():
         chosen = chosen_profile(profile, "", None, "")
         shown = preview(file, png, chosen, frame=None if frame is None else frame - 1)
+    table = Table(box=None, padding=(0, 2), show_edge=False, header_style="")
+    table.add_column("", no_wrap=True)
+    table.add_column(f"frame {shown.frame + 1} of {shown.frames}", justify="right")
+    columns = [shown.here]
+    if shown.frames > 1:
+        table.add_column("whole file", justify="right")
+        columns.append(shown.whole)
+    for words, kind in (
+        ("text blacked out", "text"),
+        ("known areas blacked out", "known"),
+        ("side markers kept", "kept"),
+    ):
+        table.add_row(words, *(f"{getattr(counts, kind):,}" for counts in columns))
     talk = console()
-    talk.print(
-        f"frame {shown.frame + 1} of {shown.frames}: {shown.boxes_in_frame} boxes blacked out"
-    )
-    talk.print(f"whole file: {shown.boxes} boxes, {shown.markers} side markers kept")
+    talk.print(table)
     talk.print("The left half shows what is burned in: keep the picture inside the site.")
 
 
-def verify_command(
-    out: OutFolder,
-    against: Annotated[
-        Path | None,
-        typer.Option(metavar="IN", exists=True, help="Sources to compare with; needs --name-map."),
-    ] = None,
-    name_map: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", exists=True, dir_okay=False, help="What run wrote."),
-    ] = None,
-    names: Annotated[
-        Literal["uid", "mirror"], typer.Option(help="As in run; mirror: any place is right.")
-    ] = "uid",
-    as_json: AsJson = False,
-) -> None:
-    """Check the files of OUT: place, marks, private and foreign elements, audit.
-
-    With --against each output is compared with its source too: leaks, pixels (equal but for what
-    was blacked out) and the ten scores of the MIDI-B validation, correct of required, as far as
-    two files can show them. A dash: nothing was asked. Whether text was burned in where nothing
-    was blacked out, and which words of prose are harmless, cannot be seen, so pixels_hidden asks
-    nothing and text_retained asks for no word of prose. Scores of what must go or be consistent
-    (text_removed, date_shifted, uid_changed, uid_consistent, patid_consistent) that are not full
-    fail, and so do pixels that changed or cannot be decoded; tag_retained, text_notnull and
-    text_retained are told and fail nothing.
-    """
-    if (against is None) != (name_map is None):
-        raise typer.BadParameter("--against and --name-map need each other")
-    with exits_on_error():
-        with progress("verifying", sum(1 for _ in entries(out))) as (bar, task):
-            report = verify_output(
-                out, names=names, audit=beside(out, ".audit.jsonl"),
-                on_progress=lambda done: bar.update(task, completed=done),
-            )  # fmt: skip
-        if against is not None and name_map is not None:
-            pairs = read_name_map(name_map)
-            with progress("comparing", len(pairs)) as (bar, task):
-                compare(
-                    out, against, pairs, report,
-                    on_progress=lambda done: bar.update(task, completed=done),
-                )  # fmt: skip
-    if as_json:
-        sys.stdout.write(json.dumps(report.to_dict()) + "\n")
-    else:
-        _show_report(report)
-    raise typer.Exit(ExitCode.OK if report.is_sound else ExitCode.INCOMPLETE)
-
-
-def _table() -> Table:
-    table = Table(box=None, padding=(0, 2), show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(justify="right")
-    return table
-
-
-def _show_report(report: Report) -> None:
-    table = _table()
-    for check, count in report.failed.items():
-        table.add_row(check, "ok" if count == 0 else f"[bold red]{count} failed[/]")
-    talk = console()
-    talk.print(f"{report.files} files, {report.pairs} compared with their source")
-    talk.print(table)
-    if report.compared is not None:
-        _show_compared(talk, report.compared)
-    if report.absent:
-        talk.print(f"{report.absent} objects of the audit are not there any more")
-    if report.audit_head:
-        talk.print(f"audit head {report.audit_head}", soft_wrap=True)
-    if not report.files:
-        talk.print("nothing to verify: the folder has no files")
-    talk.print("sound" if report.is_sound else "[bold red]not sound[/]")
-
-
-def _show_compared(talk: Console, compared: Compared) -> None:
-    leaks = compared.leaks
-    talk.print(
-        f"leaks: {leaks['top']} attributes at the top, {leaks['nested']} nested, "
-        f"{leaks['words']} words"
-    )
-    table = _table()
-    for name, ratio in (*compared.scores.items(), ("all", total(compared.scores.values()))):
-        if ratio.required:
-            count = f"{ratio.correct:,} of {ratio.required:,}"
-            table.add_row(name, count, f"{100 * ratio.share:.3f} %")
-        else:
-            table.add_row(name, "-", "-")
-    talk.print(table)
-    pixels = compared.pixels
-    if pixels["blacked out"]:
-        percent = 100 * pixels["pixels blacked out"] / pixels["pixels"]
-        pictures = pixels["blacked out"]
-        talk.print(f"{pictures} pictures blacked out in part: {percent:.3f} % of all pixels")
-    if pixels["undecodable"]:
-        talk.print(f"{pixels['undecodable']} pictures could not be decoded to compare them")
+def _check_picture(file: Path, png: Path, *, force: bool) -> None:
+    if png.suffix.lower() != ".png":
+        raise typer.BadParameter("the picture is a PNG: give it a name that ends in .png")
+    if not png.exists():
+        return
+    if png.samefile(file):
+        raise typer.BadParameter("the picture would be written over FILE itself")
+    if not force:
+        raise typer.BadParameter("the picture is there already; --force overwrites it")
 
 
 def receipt_command(
@@ -204,7 +160,7 @@ def receipt_command(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print the receipt of OUT from its audit; counts below five read <5.
+    """Print what the audit of OUT proves; counts below five read <5.
 
     --evidence is for an expert determination (HIPAA 164.514(b)(1)): counts per rule, the smallest
     group of patients with the same sex, age band and modality, and how much text burned into

@@ -9,11 +9,10 @@ ten scores. Pairs are read one after the other, pictures one frame at a time.
 
 from __future__ import annotations
 
-import json
 import tempfile
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +20,8 @@ from typing import Final
 
 from pydicom.config import disable_value_validation
 
+from pleura.anonymizer.checks import COMPARED
 from pleura.anonymizer.errors import (
-    NameMapDamaged,
     Quarantined,
     SelfCheckFailed,
     Undecodable,
@@ -32,6 +31,7 @@ from pleura.anonymizer.leaves import Leaf, elements_of
 from pleura.anonymizer.marking import authored
 from pleura.anonymizer.matching import match_pixels
 from pleura.anonymizer.members import extracted
+from pleura.anonymizer.naming import Ending
 from pleura.anonymizer.residues import Expectation
 from pleura.anonymizer.rules import load_rules
 from pleura.anonymizer.scoring import REMOVED, Tally, day_of
@@ -40,65 +40,42 @@ from pleura.anonymizer.verify import check_residuals
 from pleura.anonymizer.verifying import Compared, Facts, Report, claimed_profile, examine
 
 _DATES: Final = (0x00080020, 0x00080021, 0x00080022, 0x00080023, 0x00080012)
-_CHECKS: Final = (
-    "residual", "unchanged value", "no source", "shift differs", "UID mapped twice",
-    "patient named twice", "pixels changed", "pixels undecodable", "removal score",
-    "output without a pair",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """One line of a name map."""
-
-    source: Path
-    member: int | None
-    out: str
-
-
-def read_name_map(path: Path) -> list[Pair]:
-    """Return the pairs a batch wrote.
-
-    Raises:
-        NameMapDamaged: it cannot be read, or a line is no pair.
-    """
-    try:
-        lines = path.read_bytes().splitlines()
-        records = [json.loads(line.decode("utf-8", "surrogateescape")) for line in lines]
-        return [Pair(Path(r["in"]), r["member"], str(r["out"])) for r in records]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise NameMapDamaged from None
 
 
 def compare(
     out: Path,
     against: Path,
-    pairs: list[Pair],
+    pairs: Sequence[Ending],
     report: Report,
     *,
     on_progress: Callable[[int], None] | None = None,
 ) -> None:
     """Add to `report` what the pairs show; a source outside `against` counts as none.
 
+    Sources of `pairs` are told relative to `against`, or to its folder if it is a file.
+
     `removal score`: how much is missing in the scores of what must go or be consistent. What
     must stay is scored and fails no check, but pixels: those that changed and are not black.
     """
-    report.failed.update(dict.fromkeys(_CHECKS, 0))
+    report.failed.update(dict.fromkeys(COMPARED, 0))
     root, named = against.resolve(), set()
+    folder = root if root.is_dir() else root.parent
     comparison = _Comparison()
     for number, pair in enumerate(pairs, start=1):
-        path = out / pair.out
-        if path.is_file():
-            named.add(pair.out)
-            origin = pair.source.resolve()
-            if origin != root and root not in origin.parents:
-                report.failed["no source"] += 1
+        path = out / pair.placed
+        if pair.placed and path.is_file():
+            named.add(pair.placed)
+            origin = (folder / pair.source).resolve()
+            is_within = origin == root or root in origin.parents
+            if not (is_within and origin.is_file()):
+                report.blame(pair.placed, {"no source"})
             else:
-                report.failed.update(comparison.add(pair, path))
+                report.blame(pair.placed, comparison.add(origin, pair.member, path))
         if on_progress is not None:
             on_progress(number)
     here = {p.relative_to(out).as_posix() for p in out.rglob("*.dcm") if p.is_file()}
-    report.failed["output without a pair"] += len(here - named)
+    for place in here - named:
+        report.blame(place, {"output without a pair"})
     report.compared = comparison.finish()
     report.failed["removal score"] += sum(report.compared.scores[n].missed for n in REMOVED)
 
@@ -133,11 +110,11 @@ class _Comparison:
     _ledger: _Ledger = field(default_factory=_Ledger)
     _done: Compared = field(default_factory=Compared)
 
-    def add(self, pair: Pair, path: Path) -> set[str]:
-        """Compare a pair; return the checks it fails."""
+    def add(self, origin: Path, member: int | None, path: Path) -> set[str]:
+        """Compare an output with its source; return the checks it fails."""
         self._done.pairs += 1
         try:
-            with _opened(pair) as source, FileSource(path) as output:
+            with _opened(origin, member) as source, FileSource(path) as output:
                 facts, _ = examine(path)
                 return {"residual"} if facts is None else self._add(source, output, facts)
         except (OSError, Quarantined):
@@ -220,14 +197,14 @@ def _text(leaves: list[Leaf], tag: int) -> str:
 
 
 @contextmanager
-def _opened(pair: Pair) -> Iterator[FileSource]:
-    if pair.member is None:
-        with FileSource(pair.source) as source:
+def _opened(origin: Path, member: int | None) -> Iterator[FileSource]:
+    if member is None:
+        with FileSource(origin) as source:
             yield source
         return
     with (
         tempfile.TemporaryDirectory() as folder,
-        extracted(pair.source, pair.member, Path(folder)) as path,
+        extracted(origin, member, Path(folder)) as path,
         FileSource(path) as source,
     ):
         yield source

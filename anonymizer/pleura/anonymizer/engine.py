@@ -16,14 +16,14 @@ from typing import Final
 from pleura.anonymizer.actions import Context, Tally
 from pleura.anonymizer.burnedin.apply import Unburned, unburn
 from pleura.anonymizer.burnedin.policy import Mode, check_face, must_be_read
-from pleura.anonymizer.cleaning import clean, collect_seeds
+from pleura.anonymizer.cleaning import clean
 from pleura.anonymizer.completing import complete
 from pleura.anonymizer.errors import (
     DuplicateDiffers,
     Erased,
     OcrUnavailable,
     Quarantined,
-    Undecodable,
+    Unreadable,
 )
 from pleura.anonymizer.header import Header, read_header
 from pleura.anonymizer.inflating import deflate
@@ -34,6 +34,7 @@ from pleura.anonymizer.pseudonyms import Pseudonyms, patient_value
 from pleura.anonymizer.receipt import OcrCounts, OverrideName, Receipt
 from pleura.anonymizer.residues import Expectation
 from pleura.anonymizer.rules import Rules, load_rules
+from pleura.anonymizer.seeding import collect_seeds
 from pleura.anonymizer.source import Source, Span
 from pleura.anonymizer.text import Seeds
 from pleura.anonymizer.uncovering import uncover
@@ -129,7 +130,7 @@ def deidentify_file(
         mode: Mode = "off" if allow_unread_text else ocr
         overrides = _admit(parsed, header, key, mode, allow_unread_text, tombstones)
         parsed, uncovered = uncover(parsed, folder)
-        seeds = collect_seeds(parsed.elements, load_rules(), profile)
+        seeds = collect_seeds(parsed.elements, load_rules(), profile, parsed.meta)
         unburned = unburn(parsed, header, seeds, mode, folder)
         with key.session():
             plan = _plan(unburned, header, profile, key, overrides, seeds)
@@ -139,7 +140,7 @@ def deidentify_file(
             check_residuals(original, draft.source, _expectation(plan))
             before, after = digests(original, draft)
             if stamp_of(original) != stamp_before:
-                raise Undecodable("the file changed while it was read")
+                raise Unreadable("it changed while it was read")
             return _commit(plan, draft, _receipt(plan, before, after), target_folder, fsync)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pleura.common.errors import ConfigError, DataFault, HostFault
+from pleura.common.errors import ConfigError, DataFault, HostFault, KeyUnreadable
 
 
 class UnknownProfile(ConfigError):
@@ -38,10 +38,25 @@ class KeysMixed(DataFault):
     )
 
 
+class ProfilesMixed(DataFault):
+    code, hint = (
+        "DEID-PROFILES-MIXED",
+        "One output holds one profile with one set of options; name another output.",
+    )
+
+
 class LookUpRefused(ConfigError):
     code, hint = (
         "DEID-LOOKUP",
         "Nothing is sealed for this pseudonym, or the private key is not the steward's.",
+    )
+
+
+class NotDrawn(DataFault):
+    code, hint = (
+        "DEID-NOT-DRAWN",
+        "No pseudonym for some PatientIDs: check their spelling, and that key and mapping are "
+        "those of the run.",
     )
 
 
@@ -57,6 +72,13 @@ class ProjectKeyInvalid(ConfigError):
     code, hint = "DEID-KEY", "A project key file holds one line: 64 hex digits and the version."
 
 
+class ProjectKeyUnreadable(KeyUnreadable):
+    code, hint = (
+        "DEID-KEY-READ",
+        "Check the path of the project key; `pleura anonymize keygen FILE` makes a new one.",
+    )
+
+
 class ProjectKeyExists(ConfigError):
     code, hint = "DEID-KEY-EXISTS", "A key is never overwritten; use it, or name another file."
 
@@ -67,6 +89,12 @@ class OutputNotSeparate(ConfigError):
 
 class NoInput(ConfigError):
     code, hint = "DEID-NO-INPUT", "Name a file, an archive or a folder that holds files."
+
+
+class OutputForeign(ConfigError):
+    """The output folder holds what no batch put there."""
+
+    code, hint = "DEID-OUT-FOREIGN", "Name an empty or a new folder, or one that `run` wrote to."
 
 
 class StagingForeign(ConfigError):
@@ -86,11 +114,15 @@ class Quarantined(DataFault):
 
 
 class NotDicom(Quarantined):
-    code, hint = "NOT_DICOM", "The file has no DICOM preamble; leave it out."
+    code, hint = "NOT_DICOM", "The file is no DICOM object; it was left out."
 
 
 class Truncated(Quarantined):
     code, hint = "TRUNCATED", "The file ends early or has a foreign tail; send it again."
+
+
+class NoPreamble(Quarantined):
+    code, hint = "NO_PREAMBLE", "It looks like DICOM without preamble; export it as a Part 10 file."
 
 
 class NoSopUid(Quarantined):
@@ -102,7 +134,7 @@ class NoTransferSyntax(Quarantined):
 
 
 class MediaDirectory(Quarantined):
-    code, hint = "MEDIA_DIRECTORY", "A DICOMDIR lists names; give the files it points to instead."
+    code, hint = "MEDIA_DIRECTORY", "A DICOMDIR lists names and no image; it was left out."
 
 
 class SopRefused(Quarantined):
@@ -119,6 +151,10 @@ class DuplicateDiffers(Quarantined):
 
 class Undecodable(Quarantined):
     code, hint = "UNDECODABLE", "The encoding or transfer syntax is not supported."
+
+
+class Unreadable(Quarantined):
+    code, hint = "UNREADABLE", "The file cannot be read; mend its rights or its disk, run again."
 
 
 class OcrUnavailable(Quarantined):
@@ -169,6 +205,13 @@ class ArchiveEncrypted(Quarantined):
     code, hint = "ARCHIVE_ENCRYPTED", "A member of an archive needs a password; unpack it first."
 
 
+class ArchiveDamaged(Quarantined):
+    code, hint = (
+        "ARCHIVE_DAMAGED",
+        "The archive is damaged or packed in a way not known here; unpack it yourself.",
+    )
+
+
 class ArchiveNested(Quarantined):
     code, hint = "ARCHIVE_NESTED", "An archive inside an archive is not opened; unpack it first."
 
@@ -177,9 +220,22 @@ class BatchRunning(HostFault):
     code, hint = "DEID-RUNNING", "Another batch writes to this output; wait until it has ended."
 
 
+class NoPicture(DataFault):
+    code, hint = "DEID-NO-PICTURE", "Name a file that has pixels, and a frame that it has."
+
+
 class NameMapDamaged(ConfigError):
     code, hint = "DEID-NAME-MAP", "Name the file that `run --name-map` wrote for this output."
 
 
 class AuditMissing(ConfigError):
     code, hint = "DEID-NO-AUDIT", "A receipt comes from OUT.audit.jsonl, which `run` writes."
+
+
+class WriteRefused(HostFault):
+    """A place named for something new cannot take it; seen before any work is done."""
+
+    code, hint = (
+        "DEID-WRITE",
+        "Name a place that can be written; the message says which kind of target it was.",
+    )

@@ -1,8 +1,8 @@
 """Holdings: which files of an output belong to which patient, and deleting a patient there.
 
 The index beside an output (`<out>.erasure.db`) is written while a batch settles. A batch that
-was killed may have put files in place before their rows: the folder named after the patient
-is therefore always looked through too.
+was killed may have put files in place before their rows: the journal and the folder named
+after the patient are therefore always looked through too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final, Self
 from pleura.anonymizer.batch import BatchItem
 from pleura.anonymizer.erasure import Erasure, ErasureIndex, erase, sweep_quarantine
 from pleura.anonymizer.errors import ErasureRefused
-from pleura.anonymizer.journal import forget_patient, no_batch
+from pleura.anonymizer.journal import forget_patient, no_batch, places_of
 from pleura.anonymizer.mapping import RandomMapping
 from pleura.anonymizer.pseudonyms import ProjectKey, Pseudonyms
 from pleura.anonymizer.quarantine import sweep_half_copies
@@ -61,14 +61,14 @@ class Recorder:
 
 
 class OutputRows:
-    """The files of a patient: rows of the index and whatever lies in the patient's folder."""
+    """The files of a patient: rows of index and journal, and what lies in the patient's folder."""
 
     def __init__(self, index: ErasureIndex, out: Path) -> None:
         self._index, self._out = index, out
 
     def files_of(self, pseudonym: str) -> Sequence[str]:
         """Return the paths of a patient's files, relative to the output."""
-        found = set(self._index.files_of(pseudonym))
+        found = {*self._index.files_of(pseudonym), *places_of(_journal_of(self._out), pseudonym)}
         if PSEUDONYM.fullmatch(pseudonym):
             folder = self._out / pseudonym
             found |= {

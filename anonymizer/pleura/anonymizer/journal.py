@@ -17,12 +17,14 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from pleura.anonymizer.audit import Mark
 from pleura.anonymizer.errors import BatchRunning
 from pleura.common.database import open_database, transaction
 
 # Rows are written together: every transaction writes most pages of the indices anew.
 _TOGETHER: Final = 1024
 _TOGETHER_S: Final = 1.0
+_VERSION: Final = 2
 
 _SCHEMA: Final = """
 CREATE TABLE files (
@@ -44,16 +46,19 @@ CREATE TABLE files (
     staged TEXT NOT NULL,
     placed TEXT NOT NULL,
     record TEXT NOT NULL,
-    receipt BLOB NOT NULL
+    receipt BLOB NOT NULL,
+    looked INTEGER
 ) STRICT;
 CREATE INDEX by_study ON files (study, patient);
 CREATE INDEX by_sop ON files (sop);
 CREATE INDEX by_run ON files (run, state);
-CREATE TABLE audit (only INTEGER PRIMARY KEY CHECK (only = 1), size_bytes INTEGER NOT NULL) STRICT;
+CREATE TABLE audit (
+    only INTEGER PRIMARY KEY CHECK (only = 1), size_bytes INTEGER NOT NULL, head TEXT NOT NULL
+) STRICT;
 CREATE TABLE runs (run INTEGER PRIMARY KEY, settings TEXT NOT NULL) STRICT;
 """
 _UNREAD: Final = """
-SELECT json_extract(record, '$.series_uid'), seq FROM files
+SELECT json_extract(record, '$.series_uid'), seq, looked FROM files
 WHERE run = ? AND state = 'staged' AND json_extract(record, '$.slice_number') IS NOT NULL
 ORDER BY json_extract(record, '$.slice_number'), seq
 """
@@ -86,6 +91,7 @@ class Row(NamedTuple):
     placed: str = ""
     record: str = "{}"
     receipt: bytes = b""
+    looked: int | None = None  # what a look at it for text said: 1, it has some, or 0
 
     @property
     def numbers(self) -> Mapping[str, int]:
@@ -100,11 +106,18 @@ _MARKS: Final = ",".join("?" * len(Row._fields))
 class Series(NamedTuple):
     """Slices of one series that nobody read, by input number and in the order of the series.
 
-    `shows_text`: another object of the series was read and had text.
+    `shows_text`: another object of the series was read and had text. `looked` holds what
+    earlier looks at slices said.
     """
 
     unread: Sequence[int]
     shows_text: bool
+    looked: Mapping[int, bool]
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether all of its slices have to be read."""
+        return self.shows_text or any(self.looked.values())
 
 
 class Journal:
@@ -118,7 +131,7 @@ class Journal:
     def __init__(self, path: Path, settings: str) -> None:
         self._lock = _locked(path)
         try:
-            self._db = open_database(path, schema=_SCHEMA, version=1, durable=False)
+            self._db = open_database(path, schema=_SCHEMA, version=_VERSION, durable=False)
         except BaseException:
             os.close(self._lock)
             raise
@@ -181,10 +194,21 @@ class Journal:
         """Return the staged slices of this run that nobody looked at for text, by series."""
         self.flush()
         unread: dict[str, list[int]] = defaultdict(list)
-        for series, seq in self._db.execute(_UNREAD, (self.run,)):
+        looked: dict[str, dict[int, bool]] = defaultdict(dict)
+        for series, seq, answer in self._db.execute(_UNREAD, (self.run,)):
             unread[str(series)].append(int(seq))
+            if answer is not None:
+                looked[str(series)][int(seq)] = bool(answer)
         with_text = {str(row[0]) for row in self._db.execute(_WITH_TEXT, (self.run,))}
-        return [Series(slices, uid in with_text) for uid, slices in unread.items()]
+        return [Series(slices, uid in with_text, looked[uid]) for uid, slices in unread.items()]
+
+    def note_look(self, seq: int, *, shows_text: bool) -> None:
+        """Keep what a look at an input's pixels said."""
+        with transaction(self._db):
+            self._db.execute(
+                "UPDATE files SET looked = ? WHERE run = ? AND seq = ?",
+                (int(shows_text), self.run, seq),
+            )
 
     def staged_inputs(self) -> dict[int, str]:
         """Return where the staged file of each input of this run is."""
@@ -193,31 +217,37 @@ class Journal:
 
     # --- while studies are settled ------------------------------------------------
 
-    def settle(self, rows: Sequence[Row], audit_bytes: int) -> None:
-        """Make the final state of some rows, and the length of the audit, one change."""
+    def settle(self, rows: Sequence[Row], audit: Mark) -> None:
+        """Make the final state of some rows, and the end of the audit, one change."""
         change = (
             "UPDATE files SET state = ?, code = ?, counts = ?, input_digest = ?, placed = ?,"
             " staged = '', receipt = x'' WHERE name = ?"
         )
         values = [(r.state, r.code, r.counts, r.input_digest, r.placed, r.name) for r in rows]
-        self._settle(audit_bytes, lambda: self._db.executemany(change, values))
+        self._settle(audit, lambda: self._db.executemany(change, values))
 
-    def settle_whole(self, study: str, audit_bytes: int) -> None:
+    def settle_whole(self, study: str, audit: Mark) -> None:
         """Accept all waiting rows of a study, each in its place below the staging tree."""
         change = (
             "UPDATE files SET state = 'accepted', placed = substr(staged, instr(staged, '/') + 1),"
             " staged = '', receipt = x'' WHERE study = ? AND run = ? AND state = 'staged'"
         )
-        self._settle(audit_bytes, lambda: self._db.execute(change, (study, self.run)))
+        self._settle(audit, lambda: self._db.execute(change, (study, self.run)))
 
-    def _settle(self, audit_bytes: int, change: Callable[[], object]) -> None:
+    def _settle(self, audit: Mark, change: Callable[[], object]) -> None:
         with transaction(self._db):
             change()
-            self._db.execute("INSERT OR REPLACE INTO audit VALUES (1, ?)", (audit_bytes,))
+            self._db.execute("INSERT OR REPLACE INTO audit VALUES (1, ?, ?)", audit)
 
-    def audit_bytes(self) -> int:
-        """Return how long the audit file was when the last rows became final."""
-        return self._number("SELECT coalesce(max(size_bytes), 0) FROM audit")
+    def audit_mark(self) -> Mark:
+        """Return where the audit file ended when the last rows became final."""
+        for size_bytes, head in self._db.execute("SELECT size_bytes, head FROM audit"):
+            return Mark(int(size_bytes), str(head))
+        return Mark()
+
+    def begin_audit(self) -> None:
+        """Forget the audit file: another one begins."""
+        self._settle(Mark(), lambda: None)
 
     def staged_studies(self) -> list[str]:
         """Return the studies of this run that wait to be settled."""
@@ -250,15 +280,18 @@ class Journal:
         )
         return {str(row[0]): str(row[1]) for row in self._db.execute(query, (study, self.run))}
 
-    def disputed(self, study: str) -> set[str]:
-        """Return the waiting rows of a study whose SOP instance has other bytes elsewhere."""
+    def disputed(self) -> list[tuple[str, str]]:
+        """Return the waiting rows whose SOP instance has other bytes elsewhere, of any study.
+
+        Beside each stands where the other one was placed, if it was accepted before.
+        """
         query = (
-            "SELECT DISTINCT a.name FROM files a JOIN files b ON a.sop = b.sop"
-            " WHERE a.study = ? AND a.run = ? AND a.state = 'staged' AND"
+            "SELECT DISTINCT a.name, b.placed FROM files a JOIN files b ON a.sop = b.sop"
+            " WHERE a.run = ? AND a.state = 'staged' AND"
             " ((b.state = 'staged' AND b.run = a.run AND b.input_digest <> a.input_digest)"
             " OR (b.state = 'accepted' AND b.sha256 <> a.sha256 AND b.name <> a.name))"
         )
-        return {str(row[0]) for row in self._db.execute(query, (study, self.run))}
+        return [(str(name), str(placed)) for name, placed in self._db.execute(query, (self.run,))]
 
     def repeated(self, study: str) -> set[str]:
         """Return the waiting rows of a study whose SOP instance another input brought before."""
@@ -280,14 +313,14 @@ class Journal:
         query = "SELECT state, code, count(*) FROM files WHERE run = ? GROUP BY state, code"
         return {(str(s), str(c)): int(n) for s, c, n in self._db.execute(query, (self.run,))}
 
-    def places(self) -> Iterator[tuple[int, str]]:
-        """Yield input number and place of every input of this run that was accepted."""
+    def ends(self) -> Iterator[tuple[int, str, str]]:
+        """Yield number, code and place of every input of this run; what is refused has no place."""
         query = (
-            "SELECT seq, placed FROM files WHERE run = ?"
-            " AND state IN ('accepted', 'duplicate') ORDER BY seq"
+            "SELECT seq, code, placed FROM files WHERE run = ?"
+            " AND state IN ('accepted', 'duplicate', 'quarantined') ORDER BY seq"
         )
-        for seq, placed in self._db.execute(query, (self.run,)):
-            yield int(seq), str(placed)
+        for seq, code, placed in self._db.execute(query, (self.run,)):
+            yield int(seq), str(code), str(placed)
 
     def _rows(self, where: str, *values: object) -> Iterator[Row]:
         for row in self._db.execute(f"SELECT {_COLUMNS} FROM files {where}", values):
@@ -311,11 +344,20 @@ def no_batch(path: Path) -> Iterator[None]:
         os.close(lock)
 
 
+def places_of(path: Path, patient: str) -> list[str]:
+    """Return where a journal, if there is one, placed a patient's files, below the output."""
+    if not path.exists():
+        return []
+    with closing(open_database(path, schema=_SCHEMA, version=_VERSION)) as db:
+        query = "SELECT placed FROM files WHERE patient = ? AND placed <> ''"
+        return [str(row[0]) for row in db.execute(query, (patient,))]
+
+
 def forget_patient(path: Path, patient: str) -> None:
     """Delete a patient's rows from a journal, if there is one, and what the disk keeps of them."""
     if not path.exists():
         return
-    with closing(open_database(path, schema=_SCHEMA, version=1)) as db:
+    with closing(open_database(path, schema=_SCHEMA, version=_VERSION)) as db:
         db.execute("PRAGMA secure_delete=ON")
         with transaction(db):
             db.execute("DELETE FROM files WHERE patient = ?", (patient,))

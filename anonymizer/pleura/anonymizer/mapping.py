@@ -117,6 +117,13 @@ class RandomMapping:
                 self._seal(name, value, self._steward)
         return name
 
+    def find(self, patient_id: str) -> str | None:
+        """Return the pseudonym drawn for a patient, or None; nothing is drawn by asking."""
+        origin = self._key.keyed("patient", patient_value(patient_id, ""))
+        query = "SELECT value FROM names WHERE kind = 'patient' AND origin = ?"
+        row = self._open().execute(query, (origin,)).fetchone()
+        return None if row is None else str(row["value"])
+
     def uid(self, uid: str) -> str:
         """Return the replacement of a UID, a UUIDv4 under `2.25.`, drawn on the first call."""
         return self._name("uid", uid, lambda: uid_of(os.urandom(16), 4))

@@ -12,14 +12,22 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, NamedTuple
 
-from pleura.anonymizer.errors import ArchiveEncrypted, ArchiveNested, LimitExceeded, Undecodable
+from pleura.anonymizer.errors import (
+    ArchiveDamaged,
+    ArchiveEncrypted,
+    ArchiveNested,
+    LimitExceeded,
+    Unreadable,
+)
+from pleura.anonymizer.source import FileSource
 from pleura.anonymizer.wire import MAX_FILE_BYTES
 from pleura.common.files import raise_if_disk_full
 
-MAX_MEMBERS: Final = 1_000_000
+MAX_MEMBERS: Final = 100_000  # of which a worker holds the names: 60 MB
 UNPACKED: Final = ".member-"
 MAX_RATIO: Final = 100
 FLOOR_BYTES: Final = 16 << 20  # below this any ratio is let through
@@ -27,12 +35,17 @@ _MAGIC: Final = (b"PK\x03\x04", b"PK\x05\x06")
 _CHUNK_BYTES: Final = 1 << 20
 
 
+class _Archive(NamedTuple):
+    file: zipfile.ZipFile
+    files: list[zipfile.ZipInfo]
+
+
 def is_archive(path: Path) -> bool:
     """Return whether a file begins like a ZIP archive; one that cannot be read does not."""
     try:
-        with path.open("rb") as file:
-            return file.read(4) in _MAGIC
-    except OSError:
+        with FileSource(path) as file:
+            return file.read(0, 4) in _MAGIC
+    except (OSError, Unreadable):
         return False
 
 
@@ -40,11 +53,11 @@ def count_members(path: Path) -> int:
     """Return how many files an archive holds.
 
     Raises:
-        Undecodable: its directory is damaged.
-        LimitExceeded: more than a million.
+        Unreadable: it cannot be opened.
+        ArchiveDamaged: its directory is damaged.
+        LimitExceeded: more than a hundred thousand.
     """
-    with _opened(path) as archive:
-        count = len(_files(archive))
+    count = len(_opened(path).files)
     if count > MAX_MEMBERS:
         raise LimitExceeded("archive members")
     return count
@@ -58,17 +71,18 @@ def extracted(path: Path, member: int, folder: Path) -> Iterator[Path]:
         ArchiveEncrypted: the member needs a password.
         ArchiveNested: the member is an archive itself; it is not opened.
         LimitExceeded: it unpacks to more than 4 GiB, or beyond a ratio of 100.
-        Undecodable: its bytes are damaged or its compression is not known.
+        ArchiveDamaged: its bytes are damaged or its compression is not known.
+        Unreadable: the archive cannot be opened, or changed.
         DiskFull: no room.
     """
     descriptor, name = tempfile.mkstemp(prefix=UNPACKED, dir=folder)
     copy = Path(name)
     try:
-        with os.fdopen(descriptor, "wb") as target, _opened(path) as archive:
-            files = _files(archive)
-            if member >= len(files):
-                raise Undecodable("the archive changed")
-            _unpack(archive, files[member], target)
+        with os.fdopen(descriptor, "wb") as target:
+            archive = _opened(path)
+            if member >= len(archive.files):
+                raise Unreadable("the archive changed")
+            _unpack(archive.file, archive.files[member], target)
         if is_archive(copy):
             raise ArchiveNested
         yield copy
@@ -76,18 +90,24 @@ def extracted(path: Path, member: int, folder: Path) -> Iterator[Path]:
         copy.unlink(missing_ok=True)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+def _opened(path: Path) -> _Archive:
+    """Return an archive, the last one if it is the same: its directory is parsed once."""
     try:
-        archive = zipfile.ZipFile(path)
+        state = path.stat()
+        return _archive(path, (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns))
+    except OSError:
+        raise Unreadable("the archive") from None
+
+
+@lru_cache(maxsize=1)
+def _archive(path: Path, stamp: tuple[int, ...]) -> _Archive:
+    try:
+        archive = zipfile.ZipFile(path)  # closed when the next one takes its place
+    except OSError:
+        raise
     except Exception:  # noqa: BLE001  a damaged archive raises whatever its parts do
-        raise Undecodable("the archive cannot be read") from None
-    with archive:
-        yield archive
-
-
-def _files(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    return [info for info in archive.infolist() if not info.is_dir()]
+        raise ArchiveDamaged("directory") from None
+    return _Archive(archive, [info for info in archive.infolist() if not info.is_dir()])
 
 
 def _unpack(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: IO[bytes]) -> None:
@@ -108,7 +128,7 @@ def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes
             while chunk := file.read(_CHUNK_BYTES):
                 yield chunk
     except Exception:  # noqa: BLE001  each compression has errors of its own
-        raise Undecodable("the archive is damaged") from None
+        raise ArchiveDamaged("member") from None
 
 
 def _write(target: IO[bytes], chunk: bytes) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pleura.anonymizer.errors import InternalFault, LimitExceeded, Undecodable
+from pleura.anonymizer.errors import InternalFault, LimitExceeded, Unreadable
 from pleura.anonymizer.source import FileSource, Source
 from pleura.anonymizer.wire import MAX_FILE_BYTES
 from pleura.common import events
@@ -41,13 +41,13 @@ def opened(given: Path | Source) -> Iterator[Source]:
     """Open a path; a source that is open already stays the caller's.
 
     Raises:
-        Undecodable: the file cannot be opened.
+        Unreadable: the file cannot be opened.
         LimitExceeded: it is too large.
     """
     try:
         source = FileSource(given) if isinstance(given, Path) else given
     except OSError:
-        raise Undecodable("the file cannot be read") from None
+        raise Unreadable("the file") from None
     try:
         if source.size > MAX_FILE_BYTES:
             raise LimitExceeded("file size")

@@ -11,17 +11,17 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from importlib.resources import files
+from functools import lru_cache
 from typing import Final
 
-from pleura.anonymizer.errors import RulesDamaged
 from pleura.anonymizer.patterns import ANNOUNCED, PATTERNS, SUSPECTED
 from pleura.anonymizer.text import Seeds, fold
+from pleura.anonymizer.vocabulary import is_known_word, load_vocabulary, spans_of, whole
 
 MAX_ROUNDS: Final = 4
 MAX_NAME_WORDS: Final = 4
 MAX_CACHED: Final = 64
+MIN_NAME: Final = 3
 
 _WORD: Final = re.compile(r"[^\W_]+")
 _DIGITS: Final = re.compile(r"\d+")
@@ -48,6 +48,7 @@ _TITLES: Final = frozenset(
         "von",
     ]
 )
+_MODALITIES: Final = frozenset(["mr", "dr", "ms"])  # without a dot or a colon no title
 _PARTICLES: Final = frozenset(
     ["van", "von", "der", "den", "de", "del", "la", "le", "di", "da", "bin", "ibn", "el", "al"]
 )
@@ -55,33 +56,6 @@ _PARTICLES: Final = frozenset(
 _TECHNICAL: Final = re.compile(
     r"\d{1,4}[a-z]{0,4}|\d{1,4}(?:x\d{1,4}){1,3}|[a-z]{1,3}\d{1,3}[a-z]{0,3}\d?"
 )
-# Words made by rule: no list has them all, and people are not called so.
-_MEDICAL: Final = re.compile(
-    r"[a-z]{3,}(?:itis|osis|oses|otic|ectomy|ectomies|otomy|ostomy|graphy|graphie|grafia|gram"
-    r"|grams|ology|opathy|pathic|pathie|thorax|aemia|emia|plasty|plastie|scopy|skopie|megaly"
-    r"|megalie|algia|therapy|therapie|terapia|carcinoma|sarcoma|karzinom|katheter|erguss"
-    r"|embolie|embolism|oedema|odem|aufnahme|untersuchung|gewebe|lappen|stenose|ectasis|ektase"
-    r"|ectatic|trophy|trophic|genic|hepatic|gastric|vascular|cardiac|pulmonary|thoracic)"
-    r"|(?:bi|hydro|haemo|hemo|pneumo|broncho|peri|para|intra|inter|infra|supra|sub|retro|endo"
-    r"|extra|hyper|hypo|micro|macro|multi|non|pre|post|poly|trans|ultra|thoraco|cardio|costo)"
-    r"[a-z]{0,3}(?:al|ar|ic|ous|ed|tion|sion|ated)"
-)
-# Not -er and -est: Fisher, Turner, Porter.
-_ENDINGS: Final = (
-    ("s", ""), ("es", ""), ("ies", "y"), ("ed", ""), ("ed", "e"), ("ing", ""), ("ing", "e"),
-    ("ly", ""), ("al", ""), ("n", ""), ("en", ""), ("e", ""), ("ness", ""), ("ment", ""),
-    ("ity", ""), ("ity", "e"), ("ation", "e"), ("ic", ""),
-)  # fmt: skip
-_BRITISH: Final = (
-    ("oe", "e"), ("ae", "e"), ("our", "or"), ("tre", "ter"), ("ise", "ize"), ("ogue", "og"),
-    ("lled", "led"), ("lling", "ling"), ("ence", "ense"), ("arte", "arti"),
-)  # fmt: skip
-_PREFIXES: Final = (
-    "bi", "hydro", "haemo", "hemo", "pneumo", "peri", "para", "intra", "inter", "infra", "supra",
-    "sub", "retro", "endo", "extra", "hyper", "hypo", "micro", "multi", "non", "pre", "post",
-    "un", "over", "mid", "broncho", "thoraco",
-)  # fmt: skip
-MIN_STEM: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,71 +64,6 @@ class Cleaned:
 
     text: str
     removed_words: int
-
-
-@cache
-def load_vocabulary() -> frozenset[str]:
-    """Return the folded words strict cleaning lets stay.
-
-    Raises:
-        RulesDamaged: the table is missing or empty.
-    """
-    try:
-        text = (files("pleura.anonymizer") / "tables" / "vocab.txt").read_text("utf-8")
-    except (OSError, UnicodeError) as exc:
-        raise RulesDamaged(type(exc).__name__) from None
-    if not text.strip():
-        raise RulesDamaged("vocabulary")
-    return frozenset(text.split())
-
-
-@cache
-def load_names() -> frozenset[str]:
-    """Return common names that look like inflected words.
-
-    Raises:
-        RulesDamaged: the table is missing.
-    """
-    try:
-        text = (files("pleura.anonymizer") / "tables" / "names.txt").read_text("utf-8")
-    except (OSError, UnicodeError) as exc:
-        raise RulesDamaged(type(exc).__name__) from None
-    return frozenset(text.split())
-
-
-@lru_cache(maxsize=8192)
-def is_known_word(word: str) -> bool:
-    """Return whether a folded word is in the vocabulary or made by rule from one that is."""
-    vocabulary = load_vocabulary()
-    if word in vocabulary:
-        return True
-    if len(word) <= MIN_STEM or word in load_names():
-        return False
-    return (
-        bool(_MEDICAL.fullmatch(word))
-        or any(_inflects(form, vocabulary) for form in {word, *_american(word)})
-        or any(
-            word.startswith(p) and _inflects(word[len(p) :], vocabulary)
-            for p in _PREFIXES
-            if len(word) - len(p) >= MIN_STEM
-        )
-    )
-
-
-def _american(word: str) -> Iterator[str]:
-    for british, american in _BRITISH:
-        if british in word:
-            yield word.replace(british, american)
-
-
-def _inflects(word: str, vocabulary: frozenset[str]) -> bool:
-    if word in vocabulary:
-        return True
-    return any(
-        word.endswith(ending) and word[: len(word) - len(ending)] + stem in vocabulary
-        for ending, stem in _ENDINGS
-        if len(word) - len(ending) >= MIN_STEM
-    )
 
 
 def clean_prose(
@@ -222,19 +131,17 @@ def _seed_spans(plain: str, seeds: Seeds) -> Iterator[tuple[int, int]]:
         if "".join(_WORD.findall(match[0])) in seeds.tokens:
             yield match.span()
     for phrase in seeds.phrases:
-        start = plain.find(phrase)
-        while start >= 0:
-            yield from _with_initials(plain, _whole(plain, start, start + len(phrase)), seeds)
-            start = plain.find(phrase, start + 1)
+        for span in spans_of(plain, phrase):
+            yield from _with_initials(plain, span, seeds)
     if seeds.numbers:
         for match in _DIGITS.finditer(plain):
             if match[0] in seeds.numbers:
-                yield _whole(plain, *match.span())
+                yield whole(plain, *match.span())
     yield from seeds.codes_in(plain)
     for uid in seeds.uids:
         start = plain.find(uid)
         if start >= 0:
-            yield _whole(plain, start, start + len(uid))
+            yield whole(plain, start, start + len(uid))
 
 
 def _is_glued(word: str, tokens: set[str]) -> bool:
@@ -260,22 +167,6 @@ def _with_initials(plain: str, span: tuple[int, int], seeds: Seeds) -> Iterator[
         yield at, at + 1
 
 
-def _is_spaced(letter: str) -> bool:
-    """Return whether a letter's script puts spaces between words (not Thai, Chinese ..)."""
-    return letter.isalnum() and (letter < "\u0e00" or "\u1100" <= letter <= "\u11ff")
-
-
-def _whole(plain: str, start: int, end: int) -> tuple[int, int]:
-    """Return the span widened to whole words where the script has them."""
-    if _is_spaced(plain[start]):
-        while start and _is_spaced(plain[start - 1]):
-            start -= 1
-    if _is_spaced(plain[end - 1]):
-        while end < len(plain) and _is_spaced(plain[end]):
-            end += 1
-    return start, end
-
-
 def _label_spans(plain: str) -> list[tuple[int, int]]:
     """Return the words after a title or label."""
     vocabulary = load_vocabulary()
@@ -289,6 +180,31 @@ def _label_spans(plain: str) -> list[tuple[int, int]]:
             walked = found[-1][1] if found else 0
             spans += found
     return spans
+
+
+def announced_names(text: str) -> tuple[str, ...]:
+    """Return the folded names that a title or label in a text tells of: unknown words only."""
+    plain = fold(text)
+    return _short_names(plain) if len(plain) <= MAX_CACHED else _names(plain)
+
+
+def _names(plain: str) -> tuple[str, ...]:
+    vocabulary = load_vocabulary()
+    found: list[str] = []
+    for match in ANNOUNCED.finditer(plain):
+        if match[0].strip() not in _MODALITIES:
+            spans = _name_after(plain, match.end(), vocabulary, is_certain=True)
+            found += [plain[start:end] for start, end in spans]
+    return tuple(w for w in found if _is_name(w))
+
+
+# The files of a series repeat their short texts.
+_short_names = lru_cache(maxsize=4096)(_names)
+
+
+def _is_name(word: str) -> bool:
+    is_long = len(word) >= MIN_NAME and word.isalpha()
+    return is_long and not (word in _TITLES or word in _PARTICLES or is_known_word(word))
 
 
 def _name_after(

@@ -17,8 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, Protocol, Self
 
-from pleura.anonymizer.errors import ProjectKeyExists, ProjectKeyInvalid
-from pleura.common.errors import KeyFileInsecure, KeyUnreadable
+from pleura.anonymizer.errors import (
+    ProjectKeyExists,
+    ProjectKeyInvalid,
+    ProjectKeyUnreadable,
+    WriteRefused,
+)
+from pleura.anonymizer.writable import asked_to_write
+from pleura.common.errors import KeyFileInsecure
 from pleura.common.files import write_atomic
 
 _PREFIX: Final = b"pleura/deid/v1/"
@@ -137,12 +143,16 @@ class ProjectKey:
 
         Raises:
             ProjectKeyExists: `path` exists; a key is never overwritten.
+            WriteRefused: it cannot be written.
         """
+        if path.is_dir():
+            raise WriteRefused("the key file: that is a folder")
         if path.exists():
             raise ProjectKeyExists
         key = cls(os.urandom(_KEY_BYTES), version)
         line = b"pleura-project-key v%d %s\n" % (version, key._secret.hex().encode())
-        write_atomic(path, line, mode=0o600)
+        with asked_to_write("the key file"):
+            write_atomic(path, line, mode=0o600)
         return key
 
     @classmethod
@@ -150,7 +160,7 @@ class ProjectKey:
         """Read a key file.
 
         Raises:
-            KeyUnreadable: the file cannot be read.
+            ProjectKeyUnreadable: the file cannot be read.
             KeyFileInsecure: others than the owner may read it.
             ProjectKeyInvalid: it holds something else.
         """
@@ -158,7 +168,7 @@ class ProjectKey:
             is_open = bool(path.stat().st_mode & 0o077)
             content = path.read_bytes()
         except OSError as exc:
-            raise KeyUnreadable("the project key file cannot be read") from exc
+            raise ProjectKeyUnreadable(os.strerror(exc.errno or 0)) from None
         if is_open:
             raise KeyFileInsecure("the project key file is readable by others")
         match = _LINE.fullmatch(content)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from pleura.anonymizer.errors import Erased, NotDicom, Undecodable
+from pleura.anonymizer.errors import Erased, MediaDirectory, NotDicom, Unreadable
 from pleura.anonymizer.pseudonyms import Pseudonyms
 from pleura.anonymizer.source import FileSource
 from pleura.common import events
@@ -20,7 +21,7 @@ from pleura.common.canonical import canonical_json
 from pleura.common.files import PART, atomic_writer, ensure_private_folder, write_atomic
 
 _CHUNK_BYTES = 1 << 20
-_NOT_COPIED = frozenset({Erased.code, NotDicom.code})
+_NOT_COPIED = frozenset({Erased.code, NotDicom.code, MediaDirectory.code})
 
 
 class Note(BaseModel, frozen=True, extra="forbid"):
@@ -46,7 +47,7 @@ def quarantine_file(
     """Copy `source` to `folder/<code>/<H("input")>.dcm` with its note; return the note's path.
 
     A source that cannot be read gets a note under H("name", path) and no copy; a source of an
-    erased patient and a file that is no DICOM object get no copy either.
+    erased patient, a file that is no DICOM object and a DICOMDIR get no copy either.
 
     Raises:
         DiskFull: no room; nothing was left behind.
@@ -54,13 +55,14 @@ def quarantine_file(
     """
     ensure_private_folder(folder)
     shelf = ensure_private_folder(folder / code)
-    try:
-        digest, size = _digest(source)
-        name, is_copied = key.keyed("input", digest), code not in _NOT_COPIED
-    except OSError:
-        name, size, is_copied = key.keyed("name", str(source)), 0, False
-    if is_copied:
-        is_copied = _copy(source, shelf / f"{name}.dcm")
+    with ExitStack() as stack:
+        try:
+            original = stack.enter_context(FileSource(source))
+            name, size = key.keyed("input", _digest(original)), original.size
+        except (OSError, Unreadable):
+            name, size, is_copied = key.keyed("name", str(source)), 0, False
+        else:
+            is_copied = code not in _NOT_COPIED and _copy(original, shelf / f"{name}.dcm")
     note = Note(
         code=code,
         input_digest=name,
@@ -74,26 +76,20 @@ def quarantine_file(
     return path
 
 
-def _digest(source: Path) -> tuple[str, int]:
-    digest, size = hashlib.sha256(), 0
-    with source.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-            size += len(chunk)
-    return digest.hexdigest(), size
+def _digest(original: FileSource) -> str:
+    digest = hashlib.sha256()
+    for start in range(0, original.size, _CHUNK_BYTES):
+        digest.update(original.read(start, _CHUNK_BYTES))
+    return digest.hexdigest()
 
 
-def _copy(source: Path, target: Path) -> bool:
+def _copy(original: FileSource, target: Path) -> bool:
     """Copy a file; return whether it could be read to its end."""
     try:
-        original = FileSource(source)
-    except OSError:
-        return False
-    try:
-        with original, atomic_writer(target, mode=0o600) as copy:
+        with atomic_writer(target, mode=0o600) as copy:
             for start in range(0, original.size, _CHUNK_BYTES):
                 copy.write(original.read(start, _CHUNK_BYTES))
-    except Undecodable:
+    except Unreadable:
         return False
     return True
 

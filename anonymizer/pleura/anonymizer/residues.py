@@ -17,6 +17,7 @@ from pydicom._uid_dict import UID_dictionary
 
 from pleura.anonymizer.leaves import Leaf
 from pleura.anonymizer.text import is_maker
+from pleura.anonymizer.vocabulary import holds
 from pleura.anonymizer.wire import vr_of
 
 TEXT_VRS: Final = frozenset({"LO", "SH", "UC", "LT", "ST", "UT", "CS", "AE", "UR", "AS"})
@@ -158,7 +159,7 @@ def tokens_left(
     folded = fold("\n".join(texts))
     found |= residues.words.intersection(WORD.findall(folded))
     found |= residues.numbers.intersection(DIGITS.findall(folded))
-    return frozenset(found | {phrase for phrase in residues.phrases if phrase in folded})
+    return frozenset(found | {phrase for phrase in residues.phrases if holds(folded, phrase)})
 
 
 def _searched(leaf: Leaf, expected: Expectation) -> Iterator[str]:

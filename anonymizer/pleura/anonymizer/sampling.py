@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pleura.anonymizer.burnedin.apply import unburn
-from pleura.anonymizer.cleaning import collect_seeds
 from pleura.anonymizer.header import read_header
 from pleura.anonymizer.opening import contained, opened
 from pleura.anonymizer.profile import Profile
 from pleura.anonymizer.rules import load_rules
+from pleura.anonymizer.seeding import collect_seeds
 from pleura.anonymizer.wire import parse_file
 
 
@@ -38,6 +38,6 @@ def shows_text(path: Path, profile: Profile, folder: Path) -> bool:
     with contained(), opened(path) as source:
         parsed = parse_file(source, spool=folder)
         header = read_header(parsed)
-        seeds = collect_seeds(parsed.elements, load_rules(), profile)
+        seeds = collect_seeds(parsed.elements, load_rules(), profile, parsed.meta)
         reading = unburn(parsed, header, seeds, "all", folder).reading
     return reading is not None and reading.boxes + reading.markers > 0

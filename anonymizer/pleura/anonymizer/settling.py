@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from pleura.anonymizer.audit import AuditEntry, AuditLog
+from pleura.anonymizer.audit import AuditEntry, AuditLog, Mark
 from pleura.anonymizer.burnedin.policy import may_face
 from pleura.anonymizer.errors import (
     DuplicateDiffers,
@@ -61,20 +61,26 @@ class Settler:
         self._out, self._staging, self._quarantine = out, staging, quarantine
         self._profile, self._key, self._clock = profile, key, clock
         self._task_of, self._mirror = task_of, mirror
-        self._accounted = journal.audit_bytes()
+        self._accounted = journal.audit_mark()
         self._written = Counter(
-            (line.input_digest, line.code) for line in audit.lines_after(self._accounted)
+            (line.input_digest, line.code) for line in audit.lines_after(self._accounted.size_bytes)
         )
+        self._disputed: set[str] = set()
         self._accepted = _studies_in(out)
 
     def settle(self) -> Iterator[Row]:
         """Settle study after study, then the refused files; yield the final rows."""
+        self._disputed = {  # before the first of them goes: they may be of several studies
+            name
+            for name, placed in self._journal.disputed()
+            if not placed or (self._out / placed).exists()
+        }
         for study in self._journal.staged_studies():
             yield from self._settle_study(study)
         while rows := self._journal.refused(_REFUSED_AT_ONCE):
             yield from self._reject(rows)
         self._written.clear()  # lines of inputs that are gone
-        self._journal.settle([], self._accounted_bytes())
+        self._journal.settle([], self._accounted_mark())
 
     # --- one study -------------------------------------------------------------------
 
@@ -85,7 +91,7 @@ class Settler:
             count = json.dumps({"patients": len(patients)})
             lost = [r._replace(code=PatientConflict.code, counts=count) for r in rows]
             return self._turn_away(lost)
-        disputed, modalities = self._journal.disputed(study), self._journal.modalities_of(study)
+        modalities = self._journal.modalities_of(study)
         kinds = set(modalities.values())
         is_new = self._mirror is None and study not in self._accepted
         good: list[Row] = []
@@ -94,7 +100,7 @@ class Settler:
             placed = self._place(row)
             if may_face(modalities[row.name], kinds):
                 refused.append(row._replace(code=FaceInField.code))
-            elif row.name in disputed or not (is_new or self._fits(row, placed)):
+            elif row.name in self._disputed or not (is_new or self._fits(row, placed)):
                 refused.append(row._replace(code=DuplicateDiffers.code))
             else:
                 good.append(row._replace(state="accepted", placed=placed))
@@ -180,9 +186,9 @@ class Settler:
         entries = [entry for row in rows if (entry := self._entry(row)) is not None]
         self._audit.append(entries, now=self._clock.now())
         if whole:
-            self._journal.settle_whole(whole, self._accounted_bytes())
+            self._journal.settle_whole(whole, self._accounted_mark())
         else:
-            self._journal.settle(rows, self._accounted_bytes())
+            self._journal.settle(rows, self._accounted_mark())
         for row in rows:
             if row.state == "accepted":
                 events.emit(
@@ -191,10 +197,10 @@ class Settler:
                 )  # fmt: skip
         return list(rows)
 
-    def _accounted_bytes(self) -> int:
+    def _accounted_mark(self) -> Mark:
         """Return up to where every line of the audit has its row."""
         if not any(self._written.values()):
-            self._accounted = self._audit.size_bytes
+            self._accounted = self._audit.mark
         return self._accounted
 
     def _entry(self, row: Row) -> AuditEntry | None:

@@ -5,15 +5,18 @@ A `Span` stands for bytes that stay where they are until somebody copies or deco
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-from pleura.anonymizer.errors import Undecodable
+from pleura.anonymizer.errors import Unreadable
 
+_READ_ONLY: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 CHUNK_BYTES: Final = 1 << 16  # stays in the cache of a core while it is hashed and compared
 
 
@@ -53,25 +56,29 @@ class FileSource:
         """Open the file, or take over an open descriptor.
 
         Raises:
-            OSError: it cannot be opened.
+            OSError: it cannot be opened, or is no regular file: a pipe would keep us waiting.
         """
         self._is_open = False
-        opened = path if isinstance(path, int) else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        opened = path if isinstance(path, int) else os.open(path, _READ_ONLY)
         self._descriptor, self._is_open = opened, True
-        self.size = os.fstat(self._descriptor).st_size
+        state = os.fstat(self._descriptor)
+        if not stat.S_ISREG(state.st_mode):
+            self.close()
+            raise OSError(errno.EINVAL, "no regular file")
+        self.size = state.st_size
 
     def read(self, start: int, count: int) -> bytes:
         """Return up to `count` bytes from `start`; fewer only at the end.
 
         Raises:
-            Undecodable: the file cannot be read.
+            Unreadable: the file cannot be read.
         """
         pieces: list[bytes] = []
         while count > 0:
             try:
                 piece = os.pread(self._descriptor, count, start)
             except OSError:
-                raise Undecodable("the file cannot be read") from None
+                raise Unreadable("a part of the file") from None
             if not piece:
                 break
             pieces.append(piece)

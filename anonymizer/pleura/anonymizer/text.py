@@ -18,6 +18,8 @@ from typing import Final
 from pydicom.charset import convert_encodings, decode_bytes, encode_string, python_encoding
 from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS
 
+from pleura.anonymizer.vocabulary import holds
+
 MIN_PHRASE: Final = 4
 
 _MONTHS: Final = "janfebmaraprmayjunjulaugsepoctnovdec"
@@ -203,11 +205,14 @@ class Seeds:
         return [m.span() for code in self.codes for m in _spaced(code).finditer(folded)]
 
     def found_in(self, text: str) -> bool:
-        """Return whether a text holds a seed: as a word, or inside one from 4 letters on."""
+        """Return whether a text holds a seed: as a word, or inside one from 4 letters on.
+
+        Ordinary words that merely contain it are none of its places.
+        """
         folded = fold(text)
         if not self.tokens.isdisjoint(_WORD.findall(folded)):
             return True
-        if any(phrase in folded for phrase in self.phrases):
+        if any(holds(folded, phrase) for phrase in self.phrases):
             return True
         if any(uid in text for uid in self.uids) or self.codes_in(folded):
             return True

@@ -33,6 +33,7 @@ from pleura.anonymizer.residues import (
     parse_day,
 )
 from pleura.anonymizer.source import Source
+from pleura.anonymizer.vocabulary import holds
 
 _META_TAGS: Final = frozenset(
     {0x00020000, 0x00020001, 0x00020002, 0x00020003, 0x00020010, 0x00020012, 0x00020013}
@@ -222,7 +223,7 @@ def _text_leaks(leaf: Leaf, text: str, residues: Residues, expected: Expectation
         numbers = set(DIGITS.findall(folded))
         if words & residues.words or numbers & residues.numbers:
             return True
-        if any(phrase in folded for phrase in residues.phrases):
+        if any(holds(folded, phrase) for phrase in residues.phrases):
             return True
         if any(uid in part for uid in residues.uids):
             return True

@@ -2,22 +2,24 @@
 
 Reads the finished files through `leaves` (pydicom's reader, never the engine's) and says which
 promise a file breaks: place, marks, file meta, private or odd groups, foreign UIDs, its line in
-the audit. Any folder may be given. Answers are counts; no name, value or path is among them.
-`comparing` adds what the sources show.
+the audit. Any folder may be given. Answers are counts, and the paths in the folder of files that
+failed; no value of a file is among them. `comparing` adds what the sources show, `checks` says
+what each check means.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
 from pydicom._uid_dict import UID_dictionary
 
-from pleura.anonymizer.audit import AuditLog, verify_audit
+from pleura.anonymizer.audit import AuditLog
+from pleura.anonymizer.checks import AUDIT, AUDITED, SCANNED
 from pleura.anonymizer.errors import AuditBroken
 from pleura.anonymizer.leaves import Leaf, leaves_of, preamble_of
 from pleura.anonymizer.marking import IMPLEMENTATION_CLASS_UID
@@ -37,11 +39,6 @@ _META_TAGS: Final = frozenset(
     {0x00020000, 0x00020001, 0x00020002, 0x00020003, 0x00020010, 0x00020012, 0x00020013}
 )
 _DEFLATED_FRAMES: Final = "1.2.840.10008.1.2.8.1"  # newer than pydicom's dictionary
-_SCANNED: Final = (
-    "unreadable", "link or other file", "place", "SOP UID twice", "study of two patients",
-    "preamble", "file meta", "pseudonym", "marks", "private element", "odd group", "foreign UID",
-)  # fmt: skip
-_AUDITED: Final = ("audit chain", "bytes not in the audit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +89,30 @@ class Compared:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class KeyUse:
+    """What pseudonyms come from: a key, and whether they are computed or drawn at random."""
+
+    key_id: str
+    key_version: int
+    mapping: Literal["hmac", "random"]
+
+
 @dataclass(slots=True)
 class Report:
-    """Counts of a verification: `failed` has every check that was made, 0 where it holds.
+    """What a verification found: `failed` has every check that was made, 0 where it holds.
 
-    `absent`: accepted by the audit and not there any more, as after an erasure; no failure.
+    `files` has the checks that a file fails by its path below the folder. `absent`: accepted by
+    the audit and not there any more, as after an erasure; no failure. `keys` counts the
+    audited files by what they were named with.
     """
 
-    files: int = 0
+    checked: int = 0
     failed: Counter[str] = field(default_factory=Counter)
+    files: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     absent: int = 0
     audit_head: str = ""
+    keys: Counter[KeyUse] = field(default_factory=Counter)
     compared: Compared | None = None
 
     @property
@@ -113,17 +123,29 @@ class Report:
     @property
     def is_sound(self) -> bool:
         """Whether there was something to verify and every check held."""
-        return self.files > 0 and not any(self.failed.values())
+        return self.checked > 0 and not any(self.failed.values())
+
+    def blame(self, path: str, problems: Iterable[str]) -> None:
+        """Count the checks that a file fails and list it."""
+        for problem in problems:
+            self.failed[problem] += 1
+            self.files[path].add(problem)
+
+    def listed(self) -> list[tuple[str, list[str]]]:
+        """Return each file that failed with its checks, in a fixed order."""
+        return [(path, sorted(problems)) for path, problems in sorted(self.files.items())]
 
     def to_dict(self) -> Mapping[str, object]:
-        """Return the counts for JSON."""
+        """Return it for JSON."""
         return {
             "is_sound": self.is_sound,
-            "files": self.files,
+            "checked": self.checked,
             "failed": dict(self.failed),
+            "files": [{"path": path, "problems": found} for path, found in self.listed()],
             "absent": self.absent,
             "pairs": self.pairs,
             "audit_head": self.audit_head,
+            "keys": [asdict(use) | {"files": n} for use, n in self.keys.items()],
             **(self.compared.to_dict() if self.compared is not None else {}),
         }
 
@@ -144,30 +166,70 @@ def verify_output(
 
     `names`: with `mirror` files may lie anywhere below the folder.
     """
-    report = Report(failed=Counter(dict.fromkeys(_SCANNED, 0)))
+    report = Report(failed=Counter(dict.fromkeys(SCANNED, 0)))
     accepted = _accepted(audit, report) if audit is not None and audit.exists() else None
-    seen: Counter[str] = Counter()
-    patients: defaultdict[str, set[str]] = defaultdict(set)
+    seen = _Together()
     for number, path in enumerate(entries(out), start=1):
+        place = path.relative_to(out).as_posix()
         if path.is_symlink() or not path.is_file():
-            report.failed["link or other file"] += 1
+            report.blame(place, {"link or other file"})
             continue
-        report.files += 1
+        report.checked += 1
         facts, problems = examine(path)
         if facts is not None:
-            seen[facts.sop] += 1
-            patients[facts.study].add(facts.patient)
-            if names == "uid" and path.relative_to(out).as_posix() != facts.place:
+            seen.note(place, facts)
+            if names == "uid" and place != facts.place:
                 problems |= {"place"}
-        if accepted is not None and accepted.pop(digest_of(path), None) is None:
-            problems |= {"bytes not in the audit"}
-        report.failed.update(problems)
+        if accepted is not None:
+            use = accepted.pop(digest_of(path), None)
+            if use is None:
+                problems |= {"bytes not in the audit"}
+            else:
+                seen.named[use].append(place)
+        report.blame(place, problems)
         if on_progress is not None:
             on_progress(number)
-    report.failed["SOP UID twice"] += sum(count - 1 for count in seen.values())
-    report.failed["study of two patients"] += sum(len(p) > 1 for p in patients.values())
+    seen.judge(report)
     report.absent = len(accepted or ())
     return report
+
+
+class _Together:
+    """What only several files show: equal objects, a study of two patients, two keys."""
+
+    def __init__(self) -> None:
+        self._objects: defaultdict[str, list[str]] = defaultdict(list)
+        self._studies: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+        self.named: defaultdict[KeyUse, list[str]] = defaultdict(list)
+
+    def note(self, place: str, facts: Facts) -> None:
+        """Record a file that could be read."""
+        self._objects[facts.sop].append(place)
+        self._studies[facts.study].append((facts.patient, place))
+
+    def judge(self, report: Report) -> None:
+        """Count objects that are there again, studies of two patients, files of another key.
+
+        The key of most files counts as the right one; where two have as many, the first seen.
+        """
+        for places in self._objects.values():
+            if len(places) > 1:
+                report.failed["SOP UID twice"] += len(places) - 1
+                _list(report, places, "SOP UID twice")
+        for files in self._studies.values():
+            if len({patient for patient, _ in files}) > 1:
+                report.failed["study of two patients"] += 1
+                _list(report, [place for _, place in files], "study of two patients")
+        report.keys.update({use: len(places) for use, places in self.named.items()})
+        usual = max(self.named, key=lambda use: len(self.named[use]), default=None)
+        for use, places in self.named.items():
+            for place in places if use != usual else ():
+                report.blame(place, {"keys mixed"})
+
+
+def _list(report: Report, places: Iterable[str], problem: str) -> None:
+    for place in places:
+        report.files[place].add(problem)
 
 
 def entries(folder: Path) -> Iterator[Path]:
@@ -218,15 +280,18 @@ def claimed_profile(facts: Facts) -> Profile:
     )
 
 
-def _accepted(audit: Path, report: Report) -> dict[str, int] | None:
-    report.failed.update(dict.fromkeys(_AUDITED, 0))
+def _accepted(audit: Path, report: Report) -> dict[str, KeyUse] | None:
+    """Return what the audit knows by the digest of its bytes, or None if its chain is broken."""
+    report.failed[AUDIT] = 0
     try:
-        report.audit_head = verify_audit(audit)
+        log = AuditLog(audit)
     except AuditBroken:
-        report.failed["audit chain"] = 1
+        report.failed[AUDIT] = 1
         return None
-    lines = AuditLog(audit).lines_after(0)
-    return {line.receipt.output_sha256: 1 for line in lines if line.receipt is not None}
+    report.failed.update(dict.fromkeys(AUDITED, 0))
+    report.audit_head = log.head
+    receipts = (line.receipt for line in log.lines_after(0) if line.receipt is not None)
+    return {r.output_sha256: KeyUse(r.key_id, r.key_version, r.mapping) for r in receipts}
 
 
 def _problem(leaf: Leaf, retained: frozenset[int]) -> str | None:

@@ -7,6 +7,7 @@ instead of being read as far as it goes.
 
 from __future__ import annotations
 
+import re
 import struct
 from pathlib import Path
 from typing import Final, Literal
@@ -27,8 +28,10 @@ from pleura.anonymizer.encoding import (
 )
 from pleura.anonymizer.errors import (
     LimitExceeded,
+    NoPreamble,
     NotDicom,
     NoTransferSyntax,
+    Quarantined,
     Truncated,
     Undecodable,
 )
@@ -40,6 +43,7 @@ MAX_PARSE_DEPTH: Final = 128
 WINDOW_BYTES: Final = 64 << 10
 _VR_NAMES: Final = {vr.encode(): vr for vr in LONG_VRS | SHORT_VRS}
 _UNDEFINED: Final = 0xFFFFFFFF
+_BARE: Final = re.compile(rb"[\2\10]\0.\0", re.DOTALL)  # begins with group 0002 or 0008
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 
 __all__ = [
@@ -286,15 +290,23 @@ def _fragments_end(source: Source, pos: int, reader: _Reader) -> int:
             raise Truncated()
 
 
+def _no_preamble(start: bytes) -> Quarantined:
+    """Return what a file is that has no `DICM` prefix, by its first bytes."""
+    if len(start) < 132 and not any(start):
+        return Truncated("empty")
+    return NoPreamble() if _BARE.match(start) else NotDicom()
+
+
 def parse_file(source: Source | bytes, *, spool: Path | None = None) -> DicomFile:
     """Parse a whole PS3.10 file; bytes of pixels are not read.
 
     `spool` is the folder a large deflated data set is inflated in.
 
     Raises:
-        NotDicom: no `DICM` prefix or no file meta group.
+        NotDicom: no `DICM` prefix.
+        NoPreamble: no prefix either, but elements of DICOM from the first byte on.
         NoTransferSyntax: the file meta does not name one.
-        Truncated: the file ends early or goes on after its data set.
+        Truncated: the file is empty, ends early or goes on after its data set.
         Undecodable: the encoding breaks PS3.5.
         LimitExceeded: size, depth or inflation.
     """
@@ -302,7 +314,7 @@ def parse_file(source: Source | bytes, *, spool: Path | None = None) -> DicomFil
         source = BytesSource(source)
     window = _Window(source)
     if window.data[128:132] != b"DICM":
-        raise NotDicom()
+        raise _no_preamble(window.data[:132])
     meta, pos = _Walk(window, Syntax()).elements(132, group=2)
     named = [bytes(e.value).strip(b"\0 ") for e in meta if e.tag == 0x00020010]
     if not named or not named[0]:

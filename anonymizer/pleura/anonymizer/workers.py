@@ -31,6 +31,7 @@ _MOST_AHEAD: Final = 32
 _TRIES: Final = 2
 _TICK_S: Final = 0.5
 _GATHER_S: Final = 0.02
+_SLEPT_S: Final = 60.0  # longer than the parent is ever busy between two looks at its workers
 _RECENT: Final = 0.2  # weight of the last file in the mean
 
 
@@ -146,6 +147,7 @@ class WorkerPool:
         self._queue: deque[Task] = deque()
         self._tries: dict[int, int] = {}
         self._file_s = _AHEAD_S / 8  # what a file takes, a running mean
+        self._awake = time.monotonic()
         self._workers = [self._start() for _ in range(count)]
 
     def __enter__(self) -> WorkerPool:
@@ -189,11 +191,20 @@ class WorkerPool:
         if all(len(worker.tasks) > max(2, self._depth // 2) for worker in self._workers):
             time.sleep(_GATHER_S)  # a wake-up for each file would take the time of the workers
         ready = connection.wait([w.pipe for w in self._workers], timeout=_TICK_S)
+        self._forgive_sleep()
         for index, worker in enumerate(self._workers):
             if worker.pipe in ready:
                 yield from self._receive(index, worker)
             elif worker.tasks and time.monotonic() - worker.since > self._limit_s:
                 yield from self._replace(index, worker, code=LimitExceeded.code)
+
+    def _forgive_sleep(self) -> None:
+        """Begin to count anew if all of us were stopped: a worker did not use that time."""
+        now = time.monotonic()
+        if now - self._awake > _SLEPT_S:
+            for worker in self._workers:
+                worker.since = now
+        self._awake = now
 
     def _start(self) -> _Worker:
         ours, theirs = Pipe()
@@ -223,17 +234,18 @@ class WorkerPool:
                 worker.pipe.send(tasks)
 
     def _receive(self, index: int, worker: _Worker) -> Iterator[tuple[Task, Outcome]]:
-        try:
-            while worker.has_more:
+        while worker.has_more:
+            try:
                 answer = worker.pipe.recv()
-                if isinstance(answer, BaseException):
-                    raise answer
-                now = time.monotonic()
-                self._file_s += _RECENT * (now - worker.since - self._file_s)
-                worker.since = now
-                yield worker.tasks.popleft(), answer
-        except (EOFError, ConnectionError):
-            yield from self._replace(index, worker)
+            except (EOFError, OSError):  # it died, maybe in the middle of an answer
+                yield from self._replace(index, worker)
+                return
+            if isinstance(answer, BaseException):
+                raise answer
+            now = time.monotonic()
+            self._file_s += _RECENT * (now - worker.since - self._file_s)
+            worker.since = now
+            yield worker.tasks.popleft(), answer
 
     def _replace(
         self, index: int, worker: _Worker, code: str = ""

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from pleura.common.errors import DatabaseDamaged, DiskFull
+from pleura.common.errors import DatabaseDamaged, DiskFailed, DiskFull, PleuraError
 from pleura.common.files import raise_if_disk_full
 
 _WAL_TRIES: Final = 100
 _WAL_PAUSE_S: Final = 0.05
+_PRIMARY: Final = 0xFF  # the part of an error code that names its kind
 
 
 def open_database(
@@ -26,7 +27,7 @@ def open_database(
 
     Raises:
         DatabaseDamaged: the check failed, or the file is of another version.
-        DiskFull: the volume has no room.
+        DiskFull, DiskFailed: the volume has no room, or does not do as it is told.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
@@ -53,7 +54,7 @@ def open_database(
         path.chmod(0o600)
     except sqlite3.DatabaseError as exc:
         connection.close()
-        raise _named(exc) from exc
+        raise named(exc) from exc
     except BaseException:
         connection.close()
         raise
@@ -78,19 +79,19 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
     """One write transaction: BEGIN IMMEDIATE, then COMMIT, or ROLLBACK on any error.
 
     Raises:
-        DiskFull: the volume has no room; nothing of the block is kept.
+        DiskFull, DiskFailed: the volume has no room, or fails; nothing of the block is kept.
     """
     try:
         connection.execute("BEGIN IMMEDIATE")
     except sqlite3.OperationalError as exc:
-        raise _named(exc) from exc
+        raise named(exc) from exc
     try:
         yield connection
         connection.execute("COMMIT")
     except sqlite3.OperationalError as exc:
         _rollback(connection)
-        if isinstance(named := _named(exc), DiskFull):
-            raise named from exc
+        if isinstance(fault := named(exc), PleuraError):
+            raise fault from exc
         raise
     except BaseException:
         _rollback(connection)
@@ -113,9 +114,12 @@ def _run_script(connection: sqlite3.Connection, schema: str) -> None:
         connection.execute(statement)
 
 
-def _named(exc: sqlite3.DatabaseError) -> Exception:
+def named(exc: sqlite3.DatabaseError) -> Exception:
+    """Return the error of the tree that tells what happened, or the given one if none does."""
     if exc.sqlite_errorcode == sqlite3.SQLITE_FULL:
         return DiskFull("no space left for the database")
+    if exc.sqlite_errorcode & _PRIMARY == sqlite3.SQLITE_IOERR:  # a full tmpfs says so too
+        return DiskFailed("the database cannot be read or written")
     if exc.sqlite_errorcode in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return DatabaseDamaged("not a sound database")
     return exc

@@ -91,11 +91,15 @@ class KeyUnreadable(ConfigError):
 
 
 class DiskFull(HostFault):
-    code, hint = "HOST-DISK", "Free space on the volume of the state folder; nothing was lost."
+    code, hint = "HOST-DISK", "Free space on the volume that is written to; nothing was lost."
+
+
+class DiskFailed(HostFault):
+    code, hint = "HOST-IO", "The disk is full or failing: free space, check it, and start again."
 
 
 class StateInsecure(HostFault):
-    code, hint = "HOST-MODE", "Make the state folder readable by its owner only (chmod 0700)."
+    code, hint = "HOST-MODE", "Make the folder readable by its owner only (chmod 0700)."
 
 
 class AlreadyRunning(HostFault):

@@ -118,12 +118,20 @@ def ensure_private_folder(path: Path) -> Path:
 
 
 def create_private(path: Path) -> None:
-    """Create `path` and missing parents, each with mode 0700 whatever the umask is."""
+    """Create `path` and missing parents, each with mode 0700 whatever the umask is.
+
+    Raises:
+        DiskFull: the volume has no room.
+    """
     if path.is_dir():
         return
-    for folder in (*reversed(path.parents), path):  # mkdir gives its mode to the last one only
-        if not folder.exists():
-            folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        for folder in (*reversed(path.parents), path):  # mkdir gives its mode to the last one only
+            if not folder.exists():
+                folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as exc:
+        raise_if_disk_full(exc)
+        raise
 
 
 def free_bytes(path: Path) -> int:

@@ -185,7 +185,7 @@ def test_a_changed_object_never_replaces_an_accepted_one(bench: Bench) -> None:
 def test_a_missing_source_is_quarantined_by_note(bench: Bench) -> None:
     bench.folder.mkdir()
     summary = bench.run(files=[bench.folder / "gone"])
-    assert dict(summary.quarantined) == {"UNDECODABLE": 1}
+    assert dict(summary.quarantined) == {"UNREADABLE": 1}
 
 
 def test_overlapping_folders_are_refused(bench: Bench) -> None:
@@ -200,7 +200,8 @@ def test_a_broken_audit_file_stops_the_batch_before_anything_is_written(bench: B
     bench.out.with_name("out.audit.jsonl").write_text("{}\n")
     with pytest.raises(AuditBroken):
         bench.run()
-    assert not bench.out.exists()
+    assert not any(bench.out.iterdir())
+    assert not bench.staging().exists()
 
 
 def test_a_full_disk_leaves_no_study_begun(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from pleura.anonymizer import cli
 from pleura.anonymizer.cli import app
 from pleura.anonymizer.pseudonyms import ProjectKey
 from tests.builders.identified import PLANTED, ct_dataset, write
@@ -62,7 +63,7 @@ def test_one_file_may_be_given(site: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        (["--key", "none"], "KEY-READ"),
+        (["--key", "none"], "DEID-KEY-READ"),
         (["--profile", "other"], "DEID-PROFILE"),
     ],
 )
@@ -92,6 +93,58 @@ def test_keygen_prints_the_key_id_and_never_overwrites(tmp_path: Path) -> None:
     again = CliRunner().invoke(app, ["keygen", str(path)])
     assert again.exit_code == 3
     assert ProjectKey.load(path).version == 2
+
+
+@pytest.mark.parametrize("place", ["missing/key", "."])
+def test_a_key_that_cannot_be_written_is_named(tmp_path: Path, place: str) -> None:
+    result = CliRunner().invoke(app, ["keygen", str(tmp_path / place)])
+    assert result.exit_code == 4
+    assert "DEID-WRITE" in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--name-map", "--mapping", "--quarantine"])
+def test_a_target_that_cannot_be_written_exits_4_before_a_file_is_read(
+    site: Path, option: str
+) -> None:
+    (site / "file").write_text("no folder")
+    extra = [option, str(site / "file" / "x")]
+    if option == "--mapping":
+        extra += ["--profile", "hipaa_safe_harbor"]
+    result = invoke(site, *extra)
+    assert result.exit_code == 4, result.output
+    assert "DEID-WRITE" in result.stderr
+    assert not list(site.glob("out/*"))
+
+
+def test_what_lies_beside_the_objects_of_a_disc_is_left_out_and_exits_0(site: Path) -> None:
+    (site / "in" / "README.TXT").write_text("Insert the disc. " * 20)
+    directory = ct_dataset(SOPClassUID="1.2.840.10008.1.3.10")
+    write(site / "in" / "DICOMDIR", directory)
+    result = invoke(site)
+    assert result.exit_code == 0, result.output
+    assert "left out" in result.stderr
+    assert "quarantined" not in result.stderr
+    assert not list((site / "out.quarantine").rglob("*.dcm"))
+
+
+def test_unread_text_is_warned_of(site: Path) -> None:
+    assert "nobody looked" not in invoke(site).stderr
+    result = invoke(site, "--accept-unread-text", out="other")
+    assert "nobody looked for burned-in text" in result.stderr
+
+
+def test_ctrl_c_says_how_to_go_on_and_exits_130(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cli, "run_batch", interrupted)
+        result = invoke(site)
+    assert result.exit_code == 130
+    assert "give the same command again" in result.stderr
+    assert invoke(site).exit_code == 0
 
 
 def test_a_folder_that_cannot_be_read_is_told_and_exits_1(

@@ -1,4 +1,4 @@
-"""The commands that look at an output: verify, receipt, explain, preview."""
+"""The commands that look at an output or a file: verify, receipt, explain."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_an_output_of_every_profile_is_sound_with_and_without_its_source(
 ) -> None:
     assert run(site, profile=profile).exit_code == 0
     code, failed, report = verified(site, *pairs(site))
-    assert (code, failed, report["files"], report["pairs"]) == (0, {}, 2, 2)
+    assert (code, failed, report["checked"], report["pairs"]) == (0, {}, 2, 2)
     assert (site / "key.map.db").exists() is (profile == "hipaa_safe_harbor")
 
 
@@ -169,30 +169,15 @@ def test_an_option_the_profile_does_not_offer_is_refused(site: Path) -> None:
     assert run(site, "--options", "shift_time", "--justification", "study 7").exit_code == 0
 
 
-def test_a_preview_is_private_and_a_file_without_that_frame_is_refused(site: Path) -> None:
-    pytest.importorskip("rapidocr_onnxruntime", reason="the extra ocr is not installed")
-    source = site / "in" / "a.dcm"
-    ds = ct_dataset(Rows=64, Columns=64, PixelData=bytes(2 * 64 * 64))
-    write(source, ds)
-    result = call("preview", source, site / "p.png")
-    assert result.exit_code == 0, result.output
-    assert (site / "p.png").stat().st_mode & 0o777 == 0o600
-    assert "frame 1 of 1: 0 boxes" in result.stderr
-    assert call("preview", source, site / "q.png", "--frame", 2).exit_code != 0
-    blind = ct_dataset(SOPInstanceUID="1.2.10")
-    del blind.PixelData
-    assert call("preview", write(site / "in" / "c.dcm", blind), site / "q.png").exit_code != 0
-    assert not (site / "q.png").exists()
-
-
 def test_the_summary_says_what_was_resumed_and_what_to_do(site: Path) -> None:
     run(site)
     for name in ("c.dcm", "e.dcm"):
         write(site / "in" / name, ct_dataset(SOPInstanceUID="1.2.11"))
     (site / "in" / "d").write_text("no DICOM")
+    write(site / "in" / "f.dcm", ct_dataset(SOPInstanceUID="1.2.12", BodyPartExamined="HEAD"))
     result = run(site)
     assert result.exit_code == 1
-    for words in ("duplicates", "finished by an earlier run", "NOT_DICOM", "leave it out"):
+    for words in ("duplicates", "finished by an earlier run", "left out", "FACE_IN_FIELD", "crop"):
         assert words in result.stderr
     text = call("verify", site / "out", *pairs(site))
     assert text.exit_code == 0

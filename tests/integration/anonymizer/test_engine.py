@@ -25,7 +25,7 @@ from pleura.anonymizer.errors import (
     LimitExceeded,
     OcrUnavailable,
     Quarantined,
-    Undecodable,
+    Unreadable,
 )
 from pleura.anonymizer.profile import Profile
 from pleura.anonymizer.source import BytesSource, FileSource
@@ -291,7 +291,7 @@ def test_a_radiograph_needs_the_override_and_the_receipt_says_so(tmp_path: Path)
 
 
 def test_an_unreadable_or_missing_source_is_quarantined(tmp_path: Path) -> None:
-    with pytest.raises(Undecodable):
+    with pytest.raises(Unreadable):
         run(tmp_path / "absent", tmp_path / "out")
 
 
@@ -427,7 +427,7 @@ def test_a_file_that_changes_while_it_is_read_is_quarantined(
         return digests(*args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(engine, "digests", touched)
-    assert refused(tmp_path, source) == "UNDECODABLE"
+    assert refused(tmp_path, source) == "UNREADABLE"
 
 
 def test_a_pixel_that_changes_on_its_way_is_found(

@@ -60,7 +60,7 @@ def test_code_in_the_working_directory_is_not_run(site: Path) -> None:
     command[4:] = ["anonymize", "run", ".", "../out", "--profile", "gdpr_pseudonymous"]
     command += ["--key", "../key", "--jobs", "2"]
     done = subprocess.run(command, cwd=site / "in", capture_output=True, text=True, check=False)
-    assert done.returncode == 1, done.stderr  # socket.py is no DICOM object
+    assert done.returncode == 0, done.stderr  # socket.py is left out
     assert not (site / "ran").exists()
 
 
@@ -139,7 +139,7 @@ def test_a_source_that_cannot_be_read_to_its_end_stops_nothing(
     monkeypatch.setattr(os, "copy_file_range", broken)
     monkeypatch.setattr(os, "pread", broken)
     write(site / "in" / "b.dcm", ct_dataset(BodyPartExamined="HEAD"))
-    assert dict(run(site / "in", site / "out").quarantined) == {"UNDECODABLE": 2}
+    assert dict(run(site / "in", site / "out").quarantined) == {"UNREADABLE": 2}
 
 
 def test_a_source_that_vanishes_is_noted_without_a_copy(

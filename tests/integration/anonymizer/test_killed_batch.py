@@ -113,6 +113,7 @@ def test_an_interrupted_batch_says_so_once_and_goes_on_later(site: Path) -> None
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in said
+    assert said.count("give the same command again") == 1
     again = start(site, 2)
     output, _ = again.communicate(timeout=120)
     check_whole(site, json.loads(output))

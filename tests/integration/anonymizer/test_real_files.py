@@ -21,7 +21,7 @@ from tests.builders.shared_data import shared_data
 BUNDLED = Path(pydicom.data.__file__).parent
 CODES = {
     "NOT_DICOM", "TRUNCATED", "NO_SOP_UID", "NO_TRANSFER_SYNTAX", "MEDIA_DIRECTORY",
-    "SOP_REFUSED", "UNDECODABLE", "LIMIT", "IOD_BROKEN", "FACE_IN_FIELD",
+    "NO_PREAMBLE", "SOP_REFUSED", "UNDECODABLE", "LIMIT", "IOD_BROKEN", "FACE_IN_FIELD",
 }  # fmt: skip
 
 

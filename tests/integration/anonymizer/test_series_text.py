@@ -47,13 +47,14 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.folder, self.out = folder / "in", folder / "out"
         self.items: dict[str, BatchItem] = {}
-        self.totals: list[int] = []
+        self.looks: list[tuple[int, int]] = []
 
     def run(self, *, jobs: int = 0, ocr: Mode = "policy") -> BatchSummary:
         self.items.clear()
         return run_batch(
             sorted(self.folder.iterdir()), self.out, self.out.with_name("q"),
-            profile=GDPR, key=KEY, jobs=jobs, ocr=ocr, on_total=self.totals.append,
+            profile=GDPR, key=KEY, jobs=jobs, ocr=ocr,
+            on_look=lambda done, total: self.looks.append((done, total)),
             on_result=lambda item: self.items.__setitem__(item.source.name, item),
         )  # fmt: skip
 
@@ -88,7 +89,7 @@ def test_text_in_the_middle_slice_has_every_slice_of_the_series_read(site: Site,
     assert result is not None
     after = dcmread(result.path).pixel_array
     assert (after[ink(NAME, 12, 10)] == 0).all()
-    assert site.totals[-1] == 13 + 6 + 8
+    assert site.looks[-1] == (6 + 8, 6 + 8)
     assert not site.out.with_name("out.staging").exists()
 
 
@@ -164,3 +165,22 @@ def test_a_batch_that_ends_while_it_reads_again_comes_to_the_same(
     monkeypatch.undo()
     assert site.run().accepted == 4
     assert all(site.claims(path) for path in paths)
+
+
+def test_a_look_is_not_repeated_after_a_batch_that_ended(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1, 6):
+        add(site.folder, PLAIN, number)
+
+    def fails(*_: object) -> None:
+        raise DiskFull
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "staged_studies", fails)
+        with pytest.raises(DiskFull):
+            site.run()
+    assert site.looks == [(1, 3), (2, 3), (3, 3)]
+    site.looks.clear()
+    assert site.run().accepted == 5
+    assert site.looks == []

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pleura.anonymizer import workers
 from pleura.anonymizer.serving import serve
 from pleura.anonymizer.workers import Job, Outcome, Task, WorkerPool
 from pleura.common.errors import DiskFull
@@ -31,6 +32,14 @@ class NamingJob:
         if task.path.name == "full":
             raise DiskFull
         return Outcome(task.path.name.upper())
+
+
+@dataclass(frozen=True, slots=True)
+class LongJob:
+    """Answers with more than a pipe holds."""
+
+    def run(self, task: Task) -> Outcome:
+        return Outcome("X" * (4 << 20))
 
 
 @dataclass
@@ -63,6 +72,32 @@ def test_a_file_that_takes_too_long_is_given_up_and_the_others_are_done() -> Non
 def test_a_file_that_kills_its_worker_twice_is_given_up() -> None:
     tasks = [Task(0, Path("a")), Task(1, Path("fatal")), Task(2, Path("b"))]
     assert codes(NamingJob(), tasks, count=2) == ["A", "B", "INTERNAL"]
+
+
+def test_a_worker_killed_in_the_middle_of_its_answer_costs_nothing() -> None:
+    with WorkerPool(LongJob(), 1, limit_s=60) as pool:
+        pool.submit([Task(0, Path("a"))])
+        pool._hand_out()
+        while not pool._workers[0].has_more:
+            time.sleep(0.01)
+        pool._workers[0].process.kill()
+        found = []
+        while not pool.is_idle:
+            found += [outcome.code[:1] for _, outcome in pool.outcomes()]
+    assert found == ["X"]
+
+
+def test_time_in_which_everybody_was_stopped_is_not_a_worker_s(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with WorkerPool(NamingJob(), 1, limit_s=600) as pool:
+        pool.submit([Task(0, Path("slow"))])
+        assert list(pool.outcomes()) == []
+        clock = time.monotonic
+        monkeypatch.setattr(workers.time, "monotonic", lambda: clock() + 3600)
+        assert list(pool.outcomes()) == []
+        assert not pool.is_idle
+        pool._workers[0].process.kill()
 
 
 def test_more_files_than_workers_hold_are_all_answered() -> None:

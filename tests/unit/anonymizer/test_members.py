@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from pleura.anonymizer import members
-from pleura.anonymizer.errors import ArchiveEncrypted, ArchiveNested, LimitExceeded, Undecodable
+from pleura.anonymizer.errors import (
+    ArchiveDamaged,
+    ArchiveEncrypted,
+    ArchiveNested,
+    LimitExceeded,
+    Unreadable,
+)
 from pleura.anonymizer.members import count_members, extracted, is_archive
 from pleura.common.errors import DiskFull
 
@@ -100,16 +106,16 @@ def test_damage_is_named_and_leaves_nothing(tmp_path: Path, folder: Path) -> Non
     content = bytearray(path.read_bytes())
     content[600] ^= 0xFF
     path.write_bytes(content)
-    with pytest.raises(Undecodable):
+    with pytest.raises(ArchiveDamaged):
         unpack(path, 0, folder)
     path.write_bytes(content[:2000])
-    with pytest.raises(Undecodable):
+    with pytest.raises(ArchiveDamaged):
         count_members(path)
     assert list(folder.iterdir()) == []
 
 
 def test_a_member_that_is_not_there_any_more_is_refused(tmp_path: Path, folder: Path) -> None:
-    with pytest.raises(Undecodable):
+    with pytest.raises(Unreadable):
         unpack(packed(tmp_path / "a", ("x", b"1")), 1, folder)
 
 

@@ -9,9 +9,10 @@ from types import ModuleType
 
 import pytest
 
-from pleura.anonymizer.prose import clean_prose, load_names, load_vocabulary
+from pleura.anonymizer.prose import clean_prose
 from pleura.anonymizer.rules import load_rules
 from pleura.anonymizer.text import Seeds, encode_text
+from pleura.anonymizer.vocabulary import load_names, load_vocabulary
 
 TERMS = load_rules().defined_terms
 

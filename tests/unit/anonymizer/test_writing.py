@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pleura.anonymizer import writing
-from pleura.anonymizer.errors import SelfCheckFailed, Truncated, Undecodable
+from pleura.anonymizer.errors import SelfCheckFailed, Truncated, Unreadable
 from pleura.anonymizer.source import BytesSource, FileSource, Span
 from pleura.anonymizer.writing import digest_of, digests, drafted
 from pleura.common.errors import DiskFull
@@ -109,7 +109,7 @@ def test_spans_of_another_source_are_compared_too(tmp_path: Path, original: File
             digests(original, draft)
 
 
-def test_a_source_that_cannot_be_read_is_undecodable(original: FileSource) -> None:
+def test_a_source_that_cannot_be_read_is_named(original: FileSource) -> None:
     original.close()
-    with pytest.raises(Undecodable):
+    with pytest.raises(Unreadable):
         original.read(0, 10)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pleura.common.database import open_database
+import pytest
+
+from pleura.common.database import named, open_database, transaction
+from pleura.common.errors import DatabaseDamaged, DiskFailed, DiskFull
 
 
 def test_several_may_create_one_database_at_the_same_time(tmp_path: Path) -> None:
@@ -20,3 +24,27 @@ def test_several_may_create_one_database_at_the_same_time(tmp_path: Path) -> Non
         for number in range(60):
             path = tmp_path / f"{number}.db"
             assert list(pool.map(opened, [path] * 4)) == ["wal"] * 4
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (sqlite3.SQLITE_FULL, DiskFull),
+        (sqlite3.SQLITE_IOERR_WRITE, DiskFailed),
+        (sqlite3.SQLITE_IOERR_SHMSIZE, DiskFailed),
+        (sqlite3.SQLITE_CORRUPT, DatabaseDamaged),
+        (sqlite3.SQLITE_CONSTRAINT, sqlite3.OperationalError),
+    ],
+)
+def test_what_the_host_does_to_a_transaction_is_named(
+    tmp_path: Path, number: int, kind: type[Exception]
+) -> None:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = number
+    assert isinstance(named(error), kind)
+    database = open_database(tmp_path / "a.db", schema="CREATE TABLE t (a INTEGER);\n", version=1)
+    with pytest.raises(kind), transaction(database):
+        database.execute("INSERT INTO t VALUES (1)")
+        raise error
+    assert database.execute("SELECT count(*) FROM t").fetchone()[0] == 0
+    database.close()

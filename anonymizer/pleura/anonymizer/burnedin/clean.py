@@ -29,6 +29,7 @@ _PAD_SHARE: Final = 0.2
 _CONTEXT_PX: Final = 48
 _MARGIN_PX: Final = 8
 _READ_WHOLE_SHARE: Final = 0.6
+_HIDDEN_SHARE: Final = 0.25
 
 
 class Frames(Protocol):
@@ -46,13 +47,19 @@ class Frames(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What was read and what must go; counts only, never the text."""
+    """What was read and what must go; counts only, never the text.
+
+    `boxes` counts lines of text; `redact` has by frame what goes, the areas of `blank` first,
+    and `kept` the side markers that stay: one beside a name goes with it.
+    """
 
     frames_read: int
     boxes: int
     markers: int
     is_complete: bool
     redact: dict[int, tuple[Box, ...]] = field(default_factory=dict)
+    blank: tuple[Box, ...] = ()
+    kept: dict[int, tuple[Box, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,7 @@ def read_and_clean(
     """
     wanted = list(plan.frames)
     redact: dict[int, tuple[Box, ...]] = {}
+    kept: dict[int, tuple[Box, ...]] = {}
     known: dict[bytes, _Seen] = {}
     last: _Seen | None = None
     boxes = markers = 0
@@ -96,14 +104,16 @@ def read_and_clean(
             known.pop(next(iter(known)))
         done.add(index)
         boxes += len(seen.boxes)
-        markers += len(seen.markers)
         if seen.boxes or blank:
             redact[index] = (*blank, *seen.boxes)
+        kept[index] = _legible(seen.markers, redact.get(index, ()))
+        markers += len(kept[index])
         if (seen.boxes or seen.markers) and len(done) + len(wanted) < frames.count:
             wanted = [i for i in range(frames.count) if i not in done]
     for index in range(frames.count) if blank else ():
         redact.setdefault(index, tuple(blank))
-    return Reading(len(done), boxes, markers, len(done) == frames.count, redact)
+    is_all = len(done) == frames.count
+    return Reading(len(done), boxes, markers, is_all, redact, tuple(blank), kept)
 
 
 def _read(
@@ -135,6 +145,11 @@ def _read(
     if _look(work, places, seeds, finder)[0]:
         raise TextResidual(counts={"boxes": len(gone)})
     return _Seen(view, tuple(gone), tuple(markers))
+
+
+def _legible(markers: Sequence[Box], gone: Sequence[Box]) -> tuple[Box, ...]:
+    """Return the markers that are not blacked out together with text beside them."""
+    return tuple(m for m in markers if sum(m.shared(box) for box in gone) < _HIDDEN_SHARE * m.area)
 
 
 def _surroundings(

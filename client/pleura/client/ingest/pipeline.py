@@ -89,7 +89,7 @@ class Pipeline:
         items: list[BatchItem] = []
 
         def show(count: int) -> None:
-            tally.done = done_before + min(count, len(batch))  # a slice may be looked at twice
+            tally.done = done_before + count
             if on_progress is not None:
                 on_progress(tally.progress())
 
