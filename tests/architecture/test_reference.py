@@ -43,6 +43,12 @@ def test_a_committed_page_is_what_the_code_says(made: dict[str, str], name: str)
     assert committed == made[name], "run: python tools/build_reference.py"
 
 
+def test_every_argument_and_option_is_explained(made: dict[str, str]) -> None:
+    rows = [line for line in made["cli.md"].splitlines() if line.startswith("| `")]
+    assert len(rows) > 50
+    assert [row for row in rows if row.endswith("| - |")] == []
+
+
 def test_every_public_error_is_on_the_page(tool: ModuleType, made: dict[str, str]) -> None:
     listed = {error for _, error in tool.error_classes()}
     waiting, unlisted = [PleuraError], set()

@@ -33,6 +33,10 @@ SCANNED: Final[dict[str, Check]] = {
         "a study belongs to one patient",
         "Correct the PatientID at the source; redo the study in a new OUT.",
     ),
+    "profiles mixed": Check(
+        "all files are of one profile and its options",
+        "Some may say more than others; redo all data with one profile in a new OUT.",
+    ),
     "preamble": Check("the first 128 bytes are zero", _AGAIN),
     "file meta": Check("the file's head names no other software", _AGAIN),
     "pseudonym": Check(

@@ -21,9 +21,11 @@ from pleura.anonymizer import cli_inspect
 from pleura.anonymizer.batch import BatchSummary, run_batch
 from pleura.anonymizer.cli_common import (
     AsJson,
+    KeepOption,
     KeyFile,
     MappingFile,
     Options,
+    OutFolder,
     ProfileName,
     beside,
     chosen_profile,
@@ -57,15 +59,17 @@ def run(
     source: Annotated[
         Path, typer.Argument(metavar="IN", exists=True, help="File, ZIP archive or folder.")
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", file_okay=False, resolve_path=True)],
+    out: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT", file_okay=False, resolve_path=True, help="New, or what run wrote before."
+        ),
+    ],
     profile: ProfileName,
     key: KeyFile,
     mapping: MappingFile = None,
     options: Options = "",
-    keep: Annotated[
-        Literal["standard", "minimal"] | None,
-        typer.Option(help="Attributes kept. Default: what the profile says."),
-    ] = None,
+    keep: KeepOption = None,
     justification: Annotated[
         str, typer.Option(metavar="TEXT", help="Reason to pseudonymise (EHDS 66), only hashed.")
     ] = "",
@@ -75,7 +79,9 @@ def run(
     ] = "policy",
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, max=256, help="Worker processes. Default: cores, at least 2."),
+        typer.Option(
+            min=1, max=256, metavar="N", help="Worker processes. Default: cores, at least 2."
+        ),
     ] = None,
     names: Annotated[
         Literal["uid", "mirror"],
@@ -98,7 +104,10 @@ def run(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """De-identify IN into OUT/<patient>/<study>/<series>/<sop>.dcm; run again to go on."""
+    """De-identify IN into OUT; give the same command again to go on.
+
+    An object becomes OUT/<patient>/<study>/<series>/<sop>.dcm or goes to the quarantine.
+    """
     if accept_unread_text and ocr == "all":
         raise typer.BadParameter("--ocr all reads what --accept-unread-text leaves unread")
     with exits_on_error():
@@ -141,17 +150,20 @@ def keygen(
     file: Annotated[Path, typer.Argument(help="New file; it is never overwritten.")],
     version: Annotated[int, typer.Option(min=1, max=999_999, help="Key version.")] = 1,
 ) -> None:
-    """Draw a project key (32 random bytes, mode 0600) and print its key id."""
+    """Draw a project key and print its key id.
+
+    32 random bytes in a file of mode 0600.
+    """
     with exits_on_error():
         sys.stdout.write(ProjectKey.create(file, version).key_id + "\n")
 
 
 @app.command()
 def erase(
-    pseudonym: Annotated[str, typer.Argument(metavar="PSEUDONYM")],
-    out: Annotated[
-        Path, typer.Argument(metavar="OUT", exists=True, file_okay=False, resolve_path=True)
+    pseudonym: Annotated[
+        str, typer.Argument(metavar="PSEUDONYM", help="The patient's, P and 16 letters or digits.")
     ],
+    out: OutFolder,
     key: KeyFile,
     mapping: MappingFile = None,
     quarantine: Annotated[
@@ -161,7 +173,10 @@ def erase(
     yes: Annotated[bool, typer.Option("--yes", help="Delete for good.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete a patient from OUT, bar them from coming back and list the rounds trained on."""
+    """Delete a patient from OUT for good, by pseudonym.
+
+    Bars the patient from coming back and lists the rounds trained on.
+    """
     if not yes:
         raise typer.BadParameter("this deletes files for good; repeat with --yes")
     with exits_on_error():

@@ -41,7 +41,17 @@ MappingFile = Annotated[
     Path | None,
     typer.Option("--mapping", metavar="FILE", help="Names drawn at random. Default: KEY.map.db"),
 ]
+OutFolder = Annotated[
+    Path,
+    typer.Argument(
+        metavar="OUT", exists=True, file_okay=False, resolve_path=True, help="What run wrote."
+    ),
+]
 Keep = Literal["standard", "minimal"] | None
+KeepOption = Annotated[
+    Keep,
+    typer.Option(help="Attributes kept. Default: what the profile says."),
+]
 STOPPED: Final = 130  # what the shell sees of a Ctrl-C
 AsJson = Annotated[bool, typer.Option("--json", help="Print data as JSON.")]
 

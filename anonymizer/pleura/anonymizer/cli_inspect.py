@@ -9,7 +9,7 @@ import inspect
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import click
 import typer
@@ -18,7 +18,9 @@ from typer.core import TyperGroup
 
 from pleura.anonymizer.cli_common import (
     AsJson,
+    KeepOption,
     Options,
+    OutFolder,
     ProfileName,
     beside,
     chosen_profile,
@@ -27,15 +29,11 @@ from pleura.anonymizer.cli_common import (
     hint_of,
 )
 from pleura.anonymizer.cli_pseudonym import pseudonym_command
-from pleura.anonymizer.cli_verify import OutFolder, verify_command
+from pleura.anonymizer.cli_verify import verify_command
 from pleura.anonymizer.cohort import OutputReceipt, receipt_of
 from pleura.anonymizer.explain import Explained, explain, refusal_of
 from pleura.anonymizer.recall import STRONG_PERCENT, ReaderEvidence
 
-Keep = Annotated[
-    Literal["standard", "minimal"] | None,
-    typer.Option(help="Attributes kept. Default: what the profile says."),
-]
 InFile = Annotated[
     Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="DICOM file.")
 ]
@@ -75,7 +73,7 @@ def explain_command(
     file: InFile,
     profile: ProfileName,
     options: Options = "",
-    keep: Keep = None,
+    keep: KeepOption = None,
     show_values: Annotated[
         bool, typer.Option("--show-values", help="Values too; on a terminal only.")
     ] = False,

@@ -13,19 +13,20 @@ from rich.markup import escape
 from rich.table import Table
 
 from pleura.anonymizer.checks import AUDIT, EVERY
-from pleura.anonymizer.cli_common import AsJson, beside, console, exits_on_error, progress
+from pleura.anonymizer.cli_common import (
+    AsJson,
+    OutFolder,
+    beside,
+    console,
+    exits_on_error,
+    progress,
+)
 from pleura.anonymizer.comparing import compare
 from pleura.anonymizer.naming import read_name_map
 from pleura.anonymizer.scoring import total
 from pleura.anonymizer.verifying import Compared, Report, entries, verify_output
 from pleura.common.exit_codes import ExitCode
 
-OutFolder = Annotated[
-    Path,
-    typer.Argument(
-        metavar="OUT", exists=True, file_okay=False, resolve_path=True, help="What run wrote."
-    ),
-]
 _MOST_FILES: Final = 20
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, Literal
@@ -52,6 +52,11 @@ class Facts:
     profile: str
     codes: frozenset[str]
     is_modified: bool
+
+    @property
+    def claim(self) -> tuple[str, bool, frozenset[str]]:
+        """The profile and options, as far as they do not differ from file to file of a run."""
+        return self.profile, self.is_modified, self.codes - {"113101"}
 
     @property
     def place(self) -> str:
@@ -195,23 +200,23 @@ def verify_output(
 
 
 class _Together:
-    """What only several files show: equal objects, a study of two patients, two keys."""
+    """What only several files show: equal objects, studies of two patients, other keys."""
 
     def __init__(self) -> None:
         self._objects: defaultdict[str, list[str]] = defaultdict(list)
         self._studies: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+        self._claims: defaultdict[Hashable, list[str]] = defaultdict(list)
         self.named: defaultdict[KeyUse, list[str]] = defaultdict(list)
 
     def note(self, place: str, facts: Facts) -> None:
         """Record a file that could be read."""
         self._objects[facts.sop].append(place)
         self._studies[facts.study].append((facts.patient, place))
+        if facts.profile:
+            self._claims[facts.claim].append(place)
 
     def judge(self, report: Report) -> None:
-        """Count objects that are there again, studies of two patients, files of another key.
-
-        The key of most files counts as the right one; where two have as many, the first seen.
-        """
+        """Count objects that are there again, studies of two patients, files of another kind."""
         for places in self._objects.values():
             if len(places) > 1:
                 report.failed["SOP UID twice"] += len(places) - 1
@@ -221,10 +226,15 @@ class _Together:
                 report.failed["study of two patients"] += 1
                 _list(report, [place for _, place in files], "study of two patients")
         report.keys.update({use: len(places) for use, places in self.named.items()})
-        usual = max(self.named, key=lambda use: len(self.named[use]), default=None)
-        for use, places in self.named.items():
-            for place in places if use != usual else ():
-                report.blame(place, {"keys mixed"})
+        _blame_few(report, self._claims.values(), "profiles mixed")
+        _blame_few(report, self.named.values(), "keys mixed")
+
+
+def _blame_few(report: Report, kinds: Iterable[list[str]], problem: str) -> None:
+    """Blame all files but those of the kind that most are of; of two such, the first seen."""
+    for places in sorted(kinds, key=len, reverse=True)[1:]:
+        for place in places:
+            report.blame(place, {problem})
 
 
 def _list(report: Report, places: Iterable[str], problem: str) -> None:

@@ -8,7 +8,7 @@ question here, so that neither refuses what the other keeps. Pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Final
@@ -106,7 +106,7 @@ def _american(word: str) -> Iterator[str]:
             yield word.replace(british, american)
 
 
-def _inflects(word: str, vocabulary: frozenset[str]) -> bool:
+def _inflects(word: str, vocabulary: Set[str]) -> bool:
     if word in vocabulary:
         return True
     return any(
@@ -124,14 +124,15 @@ def holds(folded: str, phrase: str) -> bool:
 def spans_of(folded: str, phrase: str) -> Iterator[tuple[int, int]]:
     """Yield the whole words around each place of a phrase in a folded text.
 
-    Ordinary words it is only a part of are passed over, unless it is one itself: nobody can tell
-    a compound of Park from a word that begins like it.
+    Ordinary words it is only a part of are passed over, but for its own inflections: nobody can
+    tell the Parks from parks.
     """
     start = folded.find(phrase)
     while start >= 0:
         end = start + len(phrase)
         span = whole(folded, start, end)
-        if span == (start, end) or not is_ordinary(folded[slice(*span)]) or is_ordinary(phrase):
+        word = folded[slice(*span)]
+        if word == phrase or not is_ordinary(word) or _inflects(word, {phrase}):
             yield span
         # A phrase of several words may overlap itself; one within a word is that word.
         start = folded.find(phrase, span[1] if phrase.isalnum() else start + 1)

@@ -156,7 +156,9 @@ def ingest(config: Config = Path("site.toml"), as_json: AsJson = False) -> None:
 
 @app.command()
 def erase(
-    pseudonym: Annotated[str, typer.Argument(help="The patient's pseudonym, P and 16 letters.")],
+    pseudonym: Annotated[
+        str, typer.Argument(help="The patient's pseudonym, P and 16 letters or digits.")
+    ],
     config: Config = Path("site.toml"),
     yes: Annotated[bool, typer.Option("--yes", help="Delete for good.")] = False,
     as_json: AsJson = False,

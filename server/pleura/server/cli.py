@@ -80,7 +80,7 @@ def head(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> 
 def list_entries(
     config: ConfigOption = DEFAULT_CONFIG,
     start: Annotated[int, typer.Option("--from", min=0, help="First index.")] = 0,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000)] = 1000,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="Most entries.")] = 1000,
     as_json: JsonOption = False,
 ) -> None:
     """Show entries: index, kind and digest; with --json one entry a line with its bytes."""

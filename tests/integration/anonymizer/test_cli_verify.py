@@ -65,6 +65,18 @@ def test_files_of_two_keys_in_one_output_fail(site: Path) -> None:
     assert call("verify", site / "out").stderr.count("computed: 2 files") == 2
 
 
+def test_files_of_two_profiles_or_options_in_one_output_fail(site: Path) -> None:
+    run(site)
+    assert verified(site)[:2] == (0, {})
+    (site / "other").mkdir()
+    other = two_files(site / "other")
+    run(other, "--options", "patient_chars")
+    shutil.copytree(other / "out", site / "out", dirs_exist_ok=True)
+    (site / "out.audit.jsonl").unlink()
+    code, failed, _ = verified(site)
+    assert (code, failed) == (1, {"profiles mixed": 2})
+
+
 def test_every_check_that_is_made_is_explained(site: Path) -> None:
     run(site)
     checks = ("--against", site / "in", "--name-map", site / "names")

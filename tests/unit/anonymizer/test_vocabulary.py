@@ -21,6 +21,9 @@ INSIDE = [
     ("Stan^Lee", "STANDARD"),
     ("Ross^Ay", "cross section"),
     ("Mark^Ay", "marker"),
+    ("Thor^Ay", "thorax"),  # though the name is a word itself
+    ("Long^Ay", "longitudinal"),
+    ("Hand^Ay", "handle"),
 ]
 WHOLE = [
     ("Tran^Thi", "TRAN"),
@@ -31,7 +34,9 @@ WHOLE = [
     ("Smyth^Ay", "SmythThorax"),  # made by rule, and hence no ordinary word
     ("Smyth^Ay", "Smythgraphy"),
     ("Stan^Lee", "STANDARDX"),
-    ("Park^Ay", "parking"),  # a name that is a word itself
+    ("Park^Ay", "parking"),  # an inflection of a name that is a word itself
+    ("Long^Ay", "LONGS"),
+    ("Long^Ay", "longheart"),
     ("Katrijn^Kim", "KatrijnKim"),
 ]
 
@@ -111,6 +116,7 @@ def test_kernel_and_descriptions_survive_names_inside_their_words(
         ("transverse", set()),
         ("seen by TRAN", {"tran"}),
         ("tranx", {"tran"}),
+        ("trans", {"tran"}),
         ("TranChest", {"tran"}),
     ],
 )

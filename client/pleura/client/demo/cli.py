@@ -37,7 +37,7 @@ def demo(
     task: Annotated[
         str, typer.Option(help="cxr_abnormal or ct_nodule_malignancy")
     ] = "cxr_abnormal",
-    rounds: Annotated[int, typer.Option(min=1, max=100)] = 6,
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="Rounds of training.")] = 6,
     patients: Annotated[int, typer.Option(min=30, max=2000, help="Invented patients a site")] = 200,
     out: Annotated[Path, typer.Option(help="Folder of the report")] = Path("demo-report"),
     state: Annotated[Path, typer.Option(help="Folder of keys, stores and logs")] = Path(
