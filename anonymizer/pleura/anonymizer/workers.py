@@ -6,6 +6,7 @@ tried once more in a new worker and is then given up. Results come back in any o
 
 from __future__ import annotations
 
+import math
 import select
 import subprocess
 import sys
@@ -164,8 +165,11 @@ class WorkerPool:
     @property
     def room(self) -> int:
         """How many more tasks keep every worker busy."""
-        held = len(self._queue) + sum(len(w.tasks) for w in self._workers)
-        return max(0, self._depth * len(self._workers) - held)
+        return max(0, self._depth * len(self._workers) - self._held)
+
+    @property
+    def _held(self) -> int:
+        return len(self._queue) + sum(len(w.tasks) for w in self._workers)
 
     @property
     def _depth(self) -> int:
@@ -221,9 +225,11 @@ class WorkerPool:
         return worker
 
     def _hand_out(self) -> None:
+        """Fill every worker up, but share what is less than all of them can hold."""
+        share = min(self._depth, math.ceil(self._held / len(self._workers)))
         for worker in sorted(self._workers, key=lambda w: len(w.tasks)):
             tasks: list[Task] = []
-            while self._queue and len(worker.tasks) + len(tasks) < self._depth:
+            while self._queue and len(worker.tasks) + len(tasks) < share:
                 tasks.append(self._queue.popleft())
             if not tasks:
                 continue

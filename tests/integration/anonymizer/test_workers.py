@@ -100,6 +100,18 @@ def test_time_in_which_everybody_was_stopped_is_not_a_worker_s(
         pool._workers[0].process.kill()
 
 
+def test_a_few_last_files_are_shared_among_the_workers() -> None:
+    with WorkerPool(NamingJob(), 2, limit_s=60) as pool:
+        pool.submit(Task(seq, Path("a")) for seq in range(pool.room))
+        while not pool.is_idle:
+            list(pool.outcomes())
+        pool.submit(Task(seq, Path("a")) for seq in range(3))
+        pool._hand_out()
+        assert sorted(len(worker.tasks) for worker in pool._workers) == [1, 2]
+        while not pool.is_idle:
+            list(pool.outcomes())
+
+
 def test_more_files_than_workers_hold_are_all_answered() -> None:
     tasks = [Task(seq, Path(f"f{seq}")) for seq in range(100)]
     assert len(codes(NamingJob(), tasks, count=2)) == len(tasks)
