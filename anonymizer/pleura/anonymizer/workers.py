@@ -215,7 +215,8 @@ class WorkerPool:
         handle = theirs.fileno()
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "pleura.anonymizer.serving", str(handle)],
-            pass_fds=[handle], stdin=subprocess.DEVNULL,
+            pass_fds=[handle], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # libraries quote what they read; we tell codes
         )  # fmt: skip
         theirs.close()
         worker = _Worker(process, ours)

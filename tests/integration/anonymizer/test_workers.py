@@ -42,6 +42,16 @@ class LongJob:
         return Outcome("X" * (4 << 20))
 
 
+@dataclass(frozen=True, slots=True)
+class TalkingJob:
+    """Writes the name of the file to both descriptors, as a codec's own library may."""
+
+    def run(self, task: Task) -> Outcome:
+        for descriptor in (1, 2):
+            os.write(descriptor, task.path.name.encode())
+        return Outcome("DONE")
+
+
 @dataclass
 class CountingJob:
     """Counts what it was asked to do."""
@@ -98,6 +108,11 @@ def test_time_in_which_everybody_was_stopped_is_not_a_worker_s(
         assert list(pool.outcomes()) == []
         assert not pool.is_idle
         pool._workers[0].process.kill()
+
+
+def test_what_libraries_write_in_a_worker_reaches_nobody(capfd: pytest.CaptureFixture[str]) -> None:
+    assert codes(TalkingJob(), [Task(0, Path("Doe^Jane"))]) == ["DONE"]
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_few_last_files_are_shared_among_the_workers() -> None:

@@ -7,9 +7,13 @@ decoder ends the process all the same, that is one worker of a batch and its fil
 
 from __future__ import annotations
 
+import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Final, cast
 
 import numpy as np
@@ -129,7 +133,8 @@ def decode_stream(facts: ImageFacts, stream: bytes) -> tuple[Frame, str]:
         if shape != [facts.rows, facts.columns, facts.samples] or precision > facts.allocated:
             raise Undecodable("code stream header")
         if facts.transfer_syntax == JPEG_EXTENDED and precision == PRECISION:
-            return decode_extended(facts, stream), facts.photometric
+            with _unheard():
+                return decode_extended(facts, stream), facts.photometric
     options: dict[str, Any] = {
         "rows": facts.rows,
         "columns": facts.columns,
@@ -144,7 +149,7 @@ def decode_stream(facts: ImageFacts, stream: bytes) -> tuple[Frame, str]:
         "correct_unused_bits": is_narrow,
     }
     try:
-        with warnings.catch_warnings(action="ignore"):  # they quote values of the header
+        with warnings.catch_warnings(action="ignore"), _unheard():  # they quote the header
             array, meta = _decoder(UID(facts.transfer_syntax)).as_array(
                 encapsulate([stream], has_bot=False),
                 index=0,
@@ -161,6 +166,23 @@ def decode_stream(facts: ImageFacts, stream: bytes) -> tuple[Frame, str]:
     if array.shape != facts.shape:
         raise Undecodable("decoded shape")
     return array, upsampled(str(meta["photometric_interpretation"]))
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Keep from the terminal what codecs write to the descriptor of standard error themselves.
+
+    Whatever fails is told as a code; and what is no failure too, for GDCM tries 12-bit JPEG with
+    its 8-bit library first.
+    """
+    with Path(os.devnull).open("wb") as nothing:
+        saved = os.dup(2)
+        os.dup2(nothing.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
 
 
 def upsampled(photometric: str) -> str:
