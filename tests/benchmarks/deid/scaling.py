@@ -7,10 +7,14 @@ without a batch: one process, and two that share the files and nothing else. Wha
 all that two of this machine's processors can. Exits 1 below 1.8 times. In memory only
 Pleura's own work counts; on a disk the kernel writes back beside it, and takes the second
 processor as long as one worker leaves it free.
+
+With `--workers 1 2 4 8` one batch of each number of workers is timed in memory instead, beside as
+many processes without a batch; nothing is held to a goal.
 """
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import shutil
 import statistics
@@ -113,6 +117,26 @@ def _measured(where: str, source: Path, rounds: int, place: Path) -> Scaling:
     return Scaling(where, batch[1], batch[2], apart)
 
 
+def _print_each(source: Path, counts: Sequence[int]) -> None:
+    """Time and print one batch of each number of workers, in memory."""
+    with tempfile.TemporaryDirectory(dir=MEMORY) as name:
+        folder = Path(name)
+        (folder / "in").mkdir()
+        files = write_series(source, folder / "in", BATCH_FILES)
+        first: tuple[float, float] | None = None
+        for count in counts:
+            batch = _batch_seconds(files, folder / f"{count}" / "out", count)
+            shutil.rmtree(folder / f"{count}")
+            apart = _apart_seconds(files, folder, count)
+            first = first or (batch, apart)
+            print(
+                f"{count} workers: {batch:.2f} s, {len(files) / batch:.0f} files/s, "
+                f"{first[0] / batch:.2f} times; without a batch {apart:.2f} s, "
+                f"{first[1] / apart:.2f} times",
+                flush=True,
+            )
+
+
 def _batch_seconds(files: Sequence[Path], out: Path, jobs: int) -> float:
     started = time.perf_counter()
     summary = run_batch(
@@ -150,10 +174,16 @@ def _deidentify(files: Sequence[Path], out: Path) -> None:
 
 def main() -> int:
     """Measure and print; return the exit code."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--workers", type=int, nargs="+", default=[], help="only time these")
+    counts = parser.parse_args().workers
     source = find_shared_data("dicom", *SLICE.split("/"))
     if source is None:
         print("the research data is not on this machine", file=sys.stderr)
         return 2
+    if counts:
+        _print_each(source, counts)
+        return 0
     found = two_workers(source)
     for scaling in found:
         print(f"two workers {scaling.words}")
