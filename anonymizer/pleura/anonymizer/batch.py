@@ -9,6 +9,7 @@ staged and complete is used, and everything else there is swept away.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 import time
@@ -39,7 +40,7 @@ from pleura.anonymizer.receipt import Receipt
 from pleura.anonymizer.sampling import sample_of
 from pleura.anonymizer.settling import Settler, has_bytes
 from pleura.anonymizer.staging import DeidJob, claim, staging_for, sweep
-from pleura.anonymizer.targets import audit_of, check_targets
+from pleura.anonymizer.targets import audit_of, check_origin, check_targets
 from pleura.anonymizer.workers import Outcome, Pool, Task, ThisProcess, WorkerPool
 from pleura.common import events
 from pleura.common.clock import Clock, SystemClock
@@ -144,7 +145,8 @@ def run_batch(
         MappingRequired: the profile wants pseudonyms drawn at random and `key` computes them.
         OutputNotSeparate: `quarantine` and `out` contain each other.
         OutputForeign: `out` holds files and no batch ever wrote there.
-        KeysMixed, ProfilesMixed: the output was made with another key, profile or options.
+        KeysMixed, MappingsMixed, ProfilesMixed: the output was made with another key, mapping,
+            profile or options.
         WriteRefused: a target cannot be written; no file was read.
         StagingForeign: the folder for unfinished files holds somebody else's.
         BatchRunning: another batch works on `out`.
@@ -165,6 +167,7 @@ def run_batch(
     book = Journal(state, job.settings)
     try:
         log = audit_of(book, audit, job)
+        check_origin(key.origin, book.note_origin(key.origin, quarantine))
         sweep_half_copies(quarantine)
         job = replace(job, tombstones=tombstones())
         batch = _Batch(files, out, job, book, on_progress, on_total, on_look)
@@ -352,7 +355,8 @@ def _done_in(
 
 
 def _mirrored(task: Task, root: Path | None) -> Path:
-    place = Path(told_of(task.path, root))
+    # A name that is no UTF-8 is told byte by byte (`\\xfc`): not every system takes it.
+    place = Path(os.fsencode(told_of(task.path, root)).decode("utf-8", "backslashreplace"))
     return place if task.member is None else place / f"{task.member}.dcm"
 
 

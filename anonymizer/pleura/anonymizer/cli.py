@@ -168,7 +168,12 @@ def erase(
     mapping: MappingFile = None,
     quarantine: Annotated[
         Path | None,
-        typer.Option(file_okay=False, metavar="FOLDER", help="Default: OUT.quarantine"),
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            metavar="FOLDER",
+            help="Copies elsewhere than run put them.",
+        ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Delete for good.")] = False,
     as_json: AsJson = False,

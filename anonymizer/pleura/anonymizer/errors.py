@@ -45,6 +45,13 @@ class ProfilesMixed(DataFault):
     )
 
 
+class MappingsMixed(ConfigError):
+    code, hint = (
+        "DEID-MAPPINGS-MIXED",
+        "Give the mapping this output was made with (--mapping), or name another output.",
+    )
+
+
 class LookUpRefused(ConfigError):
     code, hint = (
         "DEID-LOOKUP",

@@ -17,11 +17,12 @@ from typing import Final, Self
 from pleura.anonymizer.batch import BatchItem
 from pleura.anonymizer.erasure import Erasure, ErasureIndex, erase, sweep_quarantine
 from pleura.anonymizer.errors import ErasureRefused
-from pleura.anonymizer.journal import forget_patient, no_batch, places_of
+from pleura.anonymizer.journal import forget_patient, no_batch, origin_of, places_of
 from pleura.anonymizer.mapping import RandomMapping
-from pleura.anonymizer.pseudonyms import ProjectKey, Pseudonyms
+from pleura.anonymizer.pseudonyms import Origin, ProjectKey, Pseudonyms
 from pleura.anonymizer.quarantine import sweep_half_copies
 from pleura.anonymizer.staging import drop_staged, staging_for
+from pleura.anonymizer.targets import check_origin
 
 PSEUDONYM: Final = re.compile(r"P[A-Z2-7]{16}")
 _AT_ONCE: Final = 256
@@ -89,9 +90,11 @@ def erase_from(
 ) -> tuple[Erasure, int]:
     """Delete a patient from an output; return what went and how many quarantined copies.
 
-    What a killed batch left in staging goes too.
+    What a killed batch left in staging goes too. Copies are looked for in `quarantine` and in
+    every folder that a run of this output had for them.
 
     Raises:
+        KeysMixed, MappingsMixed: the output's names come from elsewhere; nothing was done.
         BatchRunning: a batch works on the output.
         ErasureRefused: nobody here has or had this pseudonym; nothing was done.
         MappingOfOtherKey: the mapping belongs to another key.
@@ -104,7 +107,8 @@ def erase_from(
         no_batch(_journal_of(out)),
         ErasureIndex(out.with_name(out.name + ".erasure.db")) as index,
     ):
-        names = _names_for(pseudonym, key, mapping)
+        origin, folders = origin_of(_journal_of(out))
+        names = _names_for(pseudonym, key, mapping, origin)
         staging = staging_for(out, None)
         try:
             done = erase(
@@ -113,9 +117,10 @@ def erase_from(
             )  # fmt: skip
             done = replace(done, files=done.files + drop_staged(staging, pseudonym))
             swept = 0
-            if quarantine.is_dir():
-                sweep_half_copies(quarantine)
-                swept = sweep_quarantine(quarantine, names, index.tombstones())
+            for folder in {quarantine.resolve(), *folders}:
+                if folder.is_dir():
+                    sweep_half_copies(folder)
+                    swept += sweep_quarantine(folder, names, index.tombstones())
         finally:
             names.close()
     return done, swept
@@ -125,12 +130,24 @@ def _journal_of(out: Path) -> Path:
     return out.with_name(out.name + ".journal.db")
 
 
-def _names_for(pseudonym: str, key: ProjectKey, mapping: Path) -> Pseudonyms:
-    """Return the mapping if it drew this pseudonym, else the key that computes it."""
-    if not mapping.exists():
-        return key
-    drawn = RandomMapping(mapping, key)
-    if drawn.tombstone_of(pseudonym) is not None:
-        return drawn
-    drawn.close()
-    return key
+def _names_for(pseudonym: str, key: ProjectKey, mapping: Path, origin: Origin | None) -> Pseudonyms:
+    """Return where an output's names come from: what its journal says, or who knows this one.
+
+    Raises:
+        KeysMixed, MappingsMixed: neither key nor mapping are those of the output.
+    """
+    is_computed = origin is not None and not origin.mapping
+    if is_computed or not mapping.exists():
+        names: Pseudonyms = key
+    else:
+        names = RandomMapping(mapping, key)
+    try:
+        if origin is not None:
+            check_origin(names.origin, origin)
+        elif names.tombstone_of(pseudonym) is None:
+            names.close()
+            return key
+    except BaseException:
+        names.close()
+        raise
+    return names

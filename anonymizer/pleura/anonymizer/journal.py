@@ -19,12 +19,13 @@ from typing import Final, NamedTuple
 
 from pleura.anonymizer.audit import Mark
 from pleura.anonymizer.errors import BatchRunning
+from pleura.anonymizer.pseudonyms import Origin
 from pleura.common.database import open_database, transaction
 
 # Rows are written together: every transaction writes most pages of the indices anew.
 _TOGETHER: Final = 1024
 _TOGETHER_S: Final = 1.0
-_VERSION: Final = 2
+_VERSION: Final = 3
 
 _SCHEMA: Final = """
 CREATE TABLE files (
@@ -55,6 +56,10 @@ CREATE INDEX by_run ON files (run, state);
 CREATE TABLE audit (
     only INTEGER PRIMARY KEY CHECK (only = 1), size_bytes INTEGER NOT NULL, head TEXT NOT NULL
 ) STRICT;
+CREATE TABLE origin (
+    only INTEGER PRIMARY KEY CHECK (only = 1), key_id TEXT NOT NULL, mapping TEXT NOT NULL
+) STRICT;
+CREATE TABLE quarantines (folder BLOB PRIMARY KEY) STRICT;
 CREATE TABLE runs (run INTEGER PRIMARY KEY, settings TEXT NOT NULL) STRICT;
 """
 _UNREAD: Final = """
@@ -152,6 +157,17 @@ class Journal:
 
     def _number(self, query: str, *values: object) -> int:
         return int(self._db.execute(query, values).fetchone()[0])
+
+    def note_origin(self, origin: Origin, quarantine: Path) -> Origin:
+        """Keep where the first run's names came from, and every folder refused objects went to.
+
+        Return the origin of the first run.
+        """
+        with transaction(self._db):
+            self._db.execute("INSERT OR IGNORE INTO origin VALUES (1, ?, ?)", origin)
+            folder = os.fsencode(quarantine.resolve())
+            self._db.execute("INSERT OR IGNORE INTO quarantines VALUES (?)", (folder,))
+        return Origin(*self._db.execute("SELECT key_id, mapping FROM origin").fetchone())
 
     # --- while files are processed ------------------------------------------------
 
@@ -351,6 +367,19 @@ def places_of(path: Path, patient: str) -> list[str]:
     with closing(open_database(path, schema=_SCHEMA, version=_VERSION)) as db:
         query = "SELECT placed FROM files WHERE patient = ? AND placed <> ''"
         return [str(row[0]) for row in db.execute(query, (patient,))]
+
+
+def origin_of(path: Path) -> tuple[Origin | None, list[Path]]:
+    """Return where a journal's names came from, and the quarantines of its runs.
+
+    None if there is no journal, or none of its runs came so far.
+    """
+    if not path.exists():
+        return None, []
+    with closing(open_database(path, schema=_SCHEMA, version=_VERSION)) as db:
+        row = db.execute("SELECT key_id, mapping FROM origin").fetchone()
+        folders = [Path(os.fsdecode(f)) for (f,) in db.execute("SELECT folder FROM quarantines")]
+    return None if row is None else Origin(*row), folders
 
 
 def forget_patient(path: Path, patient: str) -> None:

@@ -20,6 +20,7 @@ from pleura.anonymizer.errors import MappingOfOtherKey
 from pleura.anonymizer.lookup import StewardKey, seal
 from pleura.anonymizer.profile import Profile
 from pleura.anonymizer.pseudonyms import (
+    Origin,
     ProjectKey,
     Pseudonyms,
     patient_value,
@@ -102,6 +103,12 @@ class RandomMapping:
     def version(self) -> int:
         """Version of the project key."""
         return self._key.version
+
+    @property
+    def origin(self) -> Origin:
+        """The key and this mapping: another one draws other names."""
+        row = self._open().execute("SELECT value FROM meta WHERE name = 'id'").fetchone()
+        return Origin(self.key_id, str(row["value"]))
 
     def keyed(self, domain: str, value: str) -> str:
         """Return H(domain, value) as hex."""
@@ -311,6 +318,7 @@ class RandomMapping:
         found = db.execute("SELECT value FROM meta WHERE name = 'key'").fetchone()
         if found is None:
             with transaction(db):
+                db.execute("INSERT OR IGNORE INTO meta VALUES ('id', ?)", (secrets.token_hex(8),))
                 db.execute("INSERT OR IGNORE INTO meta VALUES ('key', ?)", (mine,))
             found = db.execute("SELECT value FROM meta WHERE name = 'key'").fetchone()
         if found["value"] != mine:

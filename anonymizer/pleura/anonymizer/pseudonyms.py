@@ -15,7 +15,7 @@ import re
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal, Protocol, Self
+from typing import Final, Literal, NamedTuple, Protocol, Self
 
 from pleura.anonymizer.errors import (
     ProjectKeyExists,
@@ -67,6 +67,13 @@ def shift_seconds_of(raw: bytes) -> int:
     return int.from_bytes(raw[:8], "big") % (_DAY_S - 1) + 1
 
 
+class Origin(NamedTuple):
+    """Where names come from: a key, and the id of the mapping they are drawn in, if they are."""
+
+    key_id: str
+    mapping: str = ""
+
+
 class Pseudonyms(Protocol):
     """Where the engine gets new names from; the same original always gets the same one.
 
@@ -85,6 +92,10 @@ class Pseudonyms(Protocol):
     @property
     def kind(self) -> Literal["hmac", "random"]:
         """How names are made."""
+
+    @property
+    def origin(self) -> Origin:
+        """Where names come from: those of another origin call a patient otherwise."""
 
     def keyed(self, domain: str, value: str) -> str:
         """Return H(domain, value) as hex; keyed in both kinds, for joins and audit."""
@@ -194,6 +205,11 @@ class ProjectKey:
     def kind(self) -> Literal["hmac", "random"]:
         """How names are made: computed from the key."""
         return "hmac"
+
+    @property
+    def origin(self) -> Origin:
+        """The key alone: the same key always computes the same names."""
+        return Origin(self.key_id)
 
     def patient(self, patient_id: str, study_uid: str) -> str:
         """Return the pseudonym `P` + 16 base-32 letters of a patient."""

@@ -10,9 +10,16 @@ from pathlib import Path
 from typing import Final
 
 from pleura.anonymizer.audit import AuditLog, cut_back
-from pleura.anonymizer.errors import KeysMixed, OutputForeign, OutputNotSeparate, ProfilesMixed
+from pleura.anonymizer.errors import (
+    KeysMixed,
+    MappingsMixed,
+    OutputForeign,
+    OutputNotSeparate,
+    ProfilesMixed,
+)
 from pleura.anonymizer.journal import Journal
 from pleura.anonymizer.naming import read_name_map
+from pleura.anonymizer.pseudonyms import Origin
 from pleura.anonymizer.staging import STAGING, DeidJob
 from pleura.anonymizer.writable import check_writable
 
@@ -46,6 +53,18 @@ def check_targets(
     if name_map is not None:
         check_writable(name_map.parent, "the folder of the name map")
         read_name_map(name_map)
+
+
+def check_origin(mine: Origin, first: Origin) -> None:
+    """Check that names come from where those of an output came from at first.
+
+    Raises:
+        KeysMixed, MappingsMixed: a patient would have two names there.
+    """
+    if mine.key_id != first.key_id:
+        raise KeysMixed("the output was made with another key")
+    if mine != first:
+        raise MappingsMixed("the output was made with another mapping, or none")
 
 
 def audit_of(book: Journal, audit: Path, job: DeidJob) -> AuditLog:

@@ -25,11 +25,12 @@ from tests.builders.deidentified import GDPR, KEY
 from tests.builders.identified import ct_dataset, write
 
 
-def run(folder: Path, out: Path, *, jobs: int = 0) -> BatchSummary:
+def run(folder: Path, out: Path, *, jobs: int = 0, mirror: bool = False) -> BatchSummary:
     files = sorted(p for p in folder.rglob("*") if p.is_file())
     return run_batch(
-        files, out, out.with_name("q"), profile=GDPR, key=KEY, jobs=jobs, follow_archives=True
-    )
+        files, out, out.with_name("q"), profile=GDPR, key=KEY, jobs=jobs, follow_archives=True,
+        root=folder, mirror=mirror,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -161,6 +162,13 @@ def test_a_source_that_vanishes_is_noted_without_a_copy(
 def test_a_name_that_is_no_text_is_a_name(site: Path) -> None:
     (site / "in" / "a.dcm").rename(site / "in" / os.fsdecode(b"M\xfcller.dcm"))
     assert run(site / "in", site / "out").accepted == 1
+
+
+def test_a_name_that_is_no_text_is_mirrored_as_one(site: Path) -> None:
+    (site / "in" / "a.dcm").rename(site / "in" / os.fsdecode(b"M\xfcller.dcm"))
+    for _ in range(2):
+        assert run(site / "in", site / "out", mirror=True).accepted == 1
+        assert [p.name for p in (site / "out").rglob("*.dcm")] == ["M\\xfcller.dcm"]
 
 
 def test_erasing_takes_what_was_unpacked_and_half_copied(site: Path) -> None:
