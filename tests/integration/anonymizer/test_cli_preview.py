@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from pleura.anonymizer import previewing
+from pleura.anonymizer.burnedin.apply import Unburned
+from pleura.anonymizer.burnedin.clean import Reading
 from tests.builders.anonymize_cli import call, two_files
 from tests.builders.identified import ct_dataset, write
 
@@ -85,3 +89,31 @@ def test_force_never_writes_over_the_file_that_is_looked_at(site: Path) -> None:
         result = call("preview", source, target, "--force")
         assert result.exit_code == 2, result.output
     assert source.read_bytes() == before
+
+
+def test_a_palette_image_is_drawn_in_its_colours_and_not_as_numbers(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Index 200 stands on index 201, and index 0 beside them: white on dark, seen as colours."""
+    monkeypatch.setattr(
+        previewing, "unburn", lambda parsed, *_: Unburned(parsed, Reading(1, 0, 0, True))
+    )
+    frame = np.full((64, 64), 201, np.uint8)
+    frame[:32] = 0
+    frame[40:50, 8:56] = 200
+    ds = ct_dataset(Rows=64, Columns=64, PixelData=frame.tobytes())
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 8, 8, 7
+    ds.PhotometricInterpretation = "PALETTE COLOR"
+    table = np.full(256, 40 << 8, np.uint16)
+    table[200] = 0xFFFF
+    for colour in ("Red", "Green", "Blue"):
+        setattr(ds, f"{colour}PaletteColorLookupTableDescriptor", [256, 0, 16])
+        setattr(ds, f"{colour}PaletteColorLookupTableData", table.tobytes())
+    write(site / "in" / "a.dcm", ds)
+    result = call("preview", site / "in" / "a.dcm", site / "p.png")
+    assert result.exit_code == 0, result.output
+    with Image.open(site / "p.png") as picture:
+        left = np.asarray(picture.convert("L"))[-64:, :64]
+    assert left[45, 20] > 200
+    assert left[60, 20] < 60
+    assert left[10, 20] == left[60, 20]
