@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+import numpy as np
+
 from pleura.anonymizer.burnedin.policy import check_face
 from pleura.anonymizer.errors import Quarantined
 from pleura.anonymizer.header import character_sets_of, read_header
@@ -40,6 +42,10 @@ _WRITTEN: Final = {0x00100010: "pseudonym", 0x00100020: "pseudonym"} | dict.from
 )
 _BODY_PART: Final = 0x00180015
 _SHOWN_CHARACTERS: Final = 64
+_NUMBERS: Final = {
+    "US": "u2", "SS": "i2", "UL": "u4", "SL": "i4", "UV": "u8", "SV": "i8", "FL": "f4",
+    "FD": "f8", "AT": "u2",
+}  # fmt: skip
 _SOP_CLASS: Final = 0x00080016
 
 
@@ -97,7 +103,10 @@ def explain_parsed(
     Raises:
         RulesDamaged: a shipped table is damaged.
     """
-    given = _Given(load_rules(), profile, _text(parsed.elements, _SOP_CLASS), show_values)
+    given = _Given(
+        load_rules(), profile, _text(parsed.elements, _SOP_CLASS), show_values,
+        parsed.syntax.big_endian,
+    )  # fmt: skip
     yield from _walk(parsed.elements, "", (), given)
 
 
@@ -138,6 +147,7 @@ class _Given:
     profile: Profile
     sop_class: str
     show_values: bool
+    big_endian: bool
 
 
 def _walk(
@@ -155,7 +165,9 @@ def _walk(
     for element in elements:
         tag, vr = element.tag, element.vr
         where = above + describe(tag)
-        value = _shown(element, sets) if given.show_values else None
+        value = None
+        if given.show_values:
+            value = _shown(element, sets, big_endian=given.big_endian)
         if tag in safe:
             yield Explained(where, vr, "keep if clean", "safe private list", value)
             continue
@@ -178,14 +190,30 @@ def _text(elements: Sequence[Element], tag: int) -> str:
     return bytes(next(found, b"")).decode("latin-1").strip(" \0")
 
 
-def _shown(element: Element, character_sets: Sequence[str]) -> str:
+def _shown(element: Element, character_sets: Sequence[str], *, big_endian: bool) -> str:
     """Return the start of a value as printable text; control characters become dots."""
     if element.items is not None:
         return f"{len(element.items)} items"
     if isinstance(element.value, Span) or element.vr in ("OB", "OW", "OF", "OD", "OL", "OV", "UN"):
         return f"{len(element.value)} bytes"
     raw = bytes(element.value)
-    if element.vr in ("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT"):
-        return raw[:_SHOWN_CHARACTERS].hex()
+    if element.vr in _NUMBERS:
+        return _numbers(raw, element.vr, big_endian=big_endian)
     text = (decode_text(raw, character_sets, element.vr) or raw.decode("latin-1")).strip(" \0")
     return "".join(c if c.isprintable() else "." for c in text[:_SHOWN_CHARACTERS])
+
+
+def _numbers(raw: bytes, vr: str, *, big_endian: bool) -> str:
+    """Return the first numbers of a value, none of them cut; a tag as `(0010,0020)`."""
+    kind = np.dtype(_NUMBERS[vr]).newbyteorder(">" if big_endian else "<")
+    if len(raw) % (4 if vr == "AT" else kind.itemsize):
+        return f"{len(raw)} bytes"
+    some = np.frombuffer(raw[: _SHOWN_CHARACTERS * kind.itemsize], kind)
+    if vr == "AT":
+        words = [describe(int(high) << 16 | int(low)) for high, low in some.reshape(-1, 2)]
+    else:
+        words = [str(number) for number in some]
+    text = "\\".join(words)
+    if len(text) <= _SHOWN_CHARACTERS:
+        return text
+    return text[: text.rindex("\\", 0, _SHOWN_CHARACTERS + 1)]

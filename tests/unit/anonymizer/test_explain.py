@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import pytest
 from pydicom.sequence import Sequence
 
+from pleura.anonymizer.encoding import DicomFile, Element, syntax_of
 from pleura.anonymizer.engine import deidentify_file
 from pleura.anonymizer.errors import NotDicom
-from pleura.anonymizer.explain import Explained, explain, refusal_of, rule_source
+from pleura.anonymizer.explain import (
+    Explained,
+    explain,
+    explain_parsed,
+    refusal_of,
+    rule_source,
+)
 from pleura.anonymizer.profile import Profile, load_profile
 from pleura.anonymizer.rules import load_rules
 from pleura.anonymizer.source import FileSource
 from pleura.anonymizer.wire import parse_file
 from tests.builders.identified import ct_dataset, item, project_key, write
 
+EXPLICIT_LITTLE, EXPLICIT_BIG = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 GDPR = load_profile("gdpr_pseudonymous")
 RESEARCH = load_profile("research_dates")
 HIPAA = load_profile("hipaa_safe_harbor")
@@ -91,7 +100,41 @@ def test_values_show_when_asked_for_and_pixels_only_as_a_size(source: Path) -> N
     assert named["(0010,0010)"].value == "Quibbleworth^Ludmilla"
     assert named["(0008,2218)"].value == "1 items"
     assert str(named["(7FE0,0010)"].value).endswith("bytes")
-    assert named["(0028,0010)"].value == ct_dataset().Rows.to_bytes(2, "little").hex()
+    assert named["(0028,0010)"].value == str(ct_dataset().Rows)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(
+    ("vr", "form", "numbers", "shown"),
+    [
+        ("US", "H", [512], "512"),
+        ("SS", "h", [-2, 7], "-2\\7"),
+        ("UL", "L", [4_000_000_000], "4000000000"),
+        ("SL", "l", [-70_000], "-70000"),
+        ("UV", "Q", [1 << 63], "9223372036854775808"),
+        ("SV", "q", [-1], "-1"),
+        ("FL", "f", [0.1, -2.5], "0.1\\-2.5"),
+        ("FD", "d", [0.1, 1e-300], "0.1\\1e-300"),
+        ("AT", "HH", [0x0010, 0x0020], "(0010,0020)"),
+        ("US", "H", [], ""),
+        ("US", "H", [10_000] * 40, "\\".join(["10000"] * 10)),  # whole numbers, up to the cut
+    ],
+)
+def test_numbers_show_as_numbers_in_the_byte_order_of_the_file(
+    order: str, vr: str, form: str, numbers: list[float], shown: str
+) -> None:
+    value = struct.pack(order + form * max(1, len(numbers) // len(form)), *numbers or [0])
+    element = Element(0x00280010, vr, value if numbers else b"")
+    syntax = EXPLICIT_BIG if order == ">" else EXPLICIT_LITTLE
+    parsed = DicomFile([], [element], syntax, syntax_of(syntax))
+    (one,) = explain_parsed(parsed, GDPR, show_values=True)
+    assert one.value == shown
+
+
+def test_bytes_that_are_no_whole_numbers_show_as_a_size() -> None:
+    parsed = DicomFile([], [Element(0x00280010, "US", b"abc")], EXPLICIT_LITTLE)
+    (one,) = explain_parsed(parsed, GDPR, show_values=True)
+    assert one.value == "3 bytes"
 
 
 @pytest.mark.parametrize(
