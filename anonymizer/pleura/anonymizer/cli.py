@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -33,6 +32,7 @@ from pleura.anonymizer.cli_common import (
     exits_on_error,
     hint_of,
     mapping_file,
+    print_data,
     progress,
     stops_politely,
 )
@@ -155,7 +155,7 @@ def keygen(
     32 random bytes in a file of mode 0600.
     """
     with exits_on_error():
-        sys.stdout.write(ProjectKey.create(file, version).key_id + "\n")
+        print_data(ProjectKey.create(file, version).key_id)
 
 
 @app.command()
@@ -185,20 +185,17 @@ def erase(
     if not yes:
         raise typer.BadParameter("this deletes files for good; repeat with --yes")
     with exits_on_error():
-        done, swept = erase_from(
-            out,
-            quarantine or beside(out, ".quarantine"),
-            ProjectKey.load(key),
-            mapping or beside(key, ".map.db"),
-            pseudonym,
-        )
+        project, drawn = ProjectKey.load(key), mapping or beside(key, ".map.db")
+        copies = quarantine or beside(out, ".quarantine")
+        _check_erasable(out, copies, drawn)
+        done, swept = erase_from(out, copies, project, drawn, pseudonym)
     if as_json:
         record = {
             "files": done.files, "mapping_rows": done.mapping_rows, "quarantined_copies": swept,
             "is_repeat": done.is_repeat,
             "rounds": [{"cohort": u.cohort, "run": u.run, "round": u.round} for u in done.rounds],
         }  # fmt: skip
-        sys.stdout.write(json.dumps(record) + "\n")
+        print_data(json.dumps(record))
         return
     talk = console()
     again = " (erased before already)" if done.is_repeat else ""
@@ -207,6 +204,21 @@ def erase(
     for use in done.rounds:
         talk.print(f"trained on: cohort {use.cohort}, run {use.run}, round {use.round}")
     talk.print("Not touched: the source files, name maps and what a model has learned.")
+
+
+def _check_erasable(out: Path, quarantine: Path, mapping: Path) -> None:
+    """Find out before anything is deleted whether all places of a patient can be changed.
+
+    Raises:
+        WriteRefused: one cannot.
+        DiskFull: no room.
+    """
+    check_writable(out, "the output")
+    check_writable(out.parent, "the folder of the output")
+    if quarantine.is_dir():
+        check_writable(quarantine, "the quarantine")
+    if mapping.exists():
+        check_writable(mapping.parent, "the folder of the mapping")
 
 
 class Inputs(NamedTuple):
@@ -260,7 +272,7 @@ def _show(
             "seconds": round(summary.seconds, 3),
             "audit_head": summary.audit_head,
         }
-        sys.stdout.write(json.dumps(record) + "\n")
+        print_data(json.dumps(record))
         return
     talk = console()
     total = summary.accepted + summary.duplicates + sum(summary.quarantined.values())

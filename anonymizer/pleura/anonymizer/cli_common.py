@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +21,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from pleura.anonymizer.errors import Quarantined
+from pleura.anonymizer.errors import Quarantined, WriteRefused
 from pleura.anonymizer.profile import OPTION_NAMES, PROFILE_NAMES, Profile, load_profile
+from pleura.anonymizer.refusals import refusal_by_host
 from pleura.common.cli import say_error
 from pleura.common.errors import PleuraError
 
@@ -63,12 +67,36 @@ def console() -> Console:
 
 @contextmanager
 def exits_on_error() -> Iterator[None]:
-    """End the command with code, hint and exit status when an error of the tree is raised."""
+    """End the command with code, hint and exit status of an error of the tree.
+
+    What the host refuses becomes one; any other error is a fault of ours and passes.
+    """
     try:
         yield
-    except PleuraError as exc:
-        say_error(exc)
-        raise typer.Exit(int(exc.exit_code)) from None
+    except (PleuraError, OSError, sqlite3.DatabaseError) as exc:
+        fault = exc if isinstance(exc, PleuraError) else refusal_by_host(exc)
+        if fault is None:
+            raise
+        say_error(fault)
+        raise typer.Exit(int(fault.exit_code)) from None
+
+
+def print_data(*lines: str) -> None:
+    """Print lines on standard output; the command ends with 4 if they cannot be written."""
+    with exits_on_error():
+        try:
+            sys.stdout.writelines(f"{line}\n" for line in lines)
+            sys.stdout.flush()
+        except OSError as exc:
+            _forget_output()
+            raise WriteRefused(f"standard output: {os.strerror(exc.errno or 0)}") from None
+
+
+def _forget_output() -> None:
+    """Lead standard output nowhere: Python would try once more at its end, and fail again."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from pleura.anonymizer.cli_common import (
     console,
     exits_on_error,
     hint_of,
+    print_data,
 )
 from pleura.anonymizer.cli_pseudonym import pseudonym_command
 from pleura.anonymizer.cli_verify import verify_command
@@ -87,7 +88,7 @@ def explain_command(
         if code := refusal_of(file):
             console().print(f"run would refuse this file: {code}. {hint_of(code)}", soft_wrap=True)
         for line in explain(file, chosen, show_values=show_values):
-            sys.stdout.write(_explained(line, as_json=as_json) + "\n")
+            print_data(_explained(line, as_json=as_json))
 
 
 def _explained(line: Explained, *, as_json: bool) -> str:
@@ -169,10 +170,9 @@ def receipt_command(
     for warning in receipt.evidence.reader.warnings if receipt.evidence else ():
         console().print(f"[bold red]warning[/] {warning}", soft_wrap=True)
     if as_json:
-        sys.stdout.write(receipt.model_dump_json(exclude_none=True) + "\n")
+        print_data(receipt.model_dump_json(exclude_none=True))
         return
-    for line in _receipt_lines(receipt):
-        sys.stdout.write(line + "\n")
+    print_data(*_receipt_lines(receipt))
 
 
 def _receipt_lines(receipt: OutputReceipt) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from pleura.anonymizer.cli_common import KeyFile, beside, console, exits_on_error
+from pleura.anonymizer.cli_common import KeyFile, beside, console, exits_on_error, print_data
 from pleura.anonymizer.errors import NotDrawn
 from pleura.anonymizer.mapping import RandomMapping
 from pleura.anonymizer.pseudonyms import ProjectKey, clean_patient_id
@@ -79,5 +79,5 @@ def _values(lines: BinaryIO) -> Iterator[str]:
 def _answer(value: str, find: Callable[[str], str | None]) -> bool:
     """Print the name of one patient; return whether there is none."""
     name = find(value) if value else None
-    sys.stdout.write(f"{name or _NONE}\n")
+    print_data(name or _NONE)
     return name is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -19,6 +18,7 @@ from pleura.anonymizer.cli_common import (
     beside,
     console,
     exits_on_error,
+    print_data,
     progress,
 )
 from pleura.anonymizer.comparing import compare
@@ -73,7 +73,7 @@ def verify_command(
             with progress("comparing", len(pairs)) as bar:
                 compare(out, against, pairs, report, on_progress=bar.show)
     if as_json:
-        sys.stdout.write(json.dumps(report.to_dict()) + "\n")
+        print_data(json.dumps(report.to_dict()))
     else:
         _show_report(report)
     raise typer.Exit(ExitCode.OK if report.is_sound else ExitCode.INCOMPLETE)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -19,13 +20,14 @@ from pydicom import dcmread
 from pydicom.config import disable_value_validation
 
 from pleura.anonymizer.audit import AuditLine, AuditLog
-from pleura.anonymizer.erasure import ErasureIndex
 from pleura.anonymizer.errors import AuditMissing
 from pleura.anonymizer.recall import ReaderEvidence, reader_evidence
 from pleura.anonymizer.receipt import CohortReceipt, Receipt, hidden_below_five, summarise
+from pleura.common.database import open_to_read
 
 _CELL: Final = ("PatientSex", "PatientAge", "Modality")
 _OLDEST: Final = 90
+_INDEX_VERSION: Final = 1  # of the database that `erasure.ErasureIndex` writes
 
 
 class Evidence(BaseModel, frozen=True, extra="forbid"):
@@ -77,6 +79,8 @@ def receipt_of(out: Path, audit: Path, *, with_evidence: bool = False) -> Output
         AuditMissing: there is no audit beside it.
         AuditBroken: the chain of the audit does not hold.
         KeysMixed: pseudonyms of several keys, or keyed and drawn ones.
+        DatabaseDamaged: the index of files beside it is no sound one.
+        OSError, sqlite3.OperationalError: the host refuses to show something; nothing is written.
         RulesDamaged: the figures of the reader are missing or damaged.
     """
     if not audit.exists():
@@ -110,9 +114,9 @@ def _present(out: Path, receipts: Sequence[Receipt]) -> list[Receipt]:
     index_file = out.with_name(out.name + ".erasure.db")
     if not index_file.exists():
         return [r for r in receipts if _place(out, r).exists()]
-    with ErasureIndex(index_file) as index:
-        listed = {name: bool(index.files_of(name)) for name in {r.pseudonym for r in receipts}}
-    return [r for r in receipts if listed[r.pseudonym] or _place(out, r).exists()]
+    with closing(open_to_read(index_file, version=_INDEX_VERSION)) as index:
+        listed = {str(name) for (name,) in index.execute("SELECT DISTINCT pseudonym FROM files")}
+    return [r for r in receipts if r.pseudonym in listed or _place(out, r).exists()]
 
 
 def _place(out: Path, receipt: Receipt) -> Path:

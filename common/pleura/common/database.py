@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from pleura.common.errors import DatabaseDamaged, DiskFailed, DiskFull, PleuraError
 from pleura.common.files import raise_if_disk_full
@@ -49,8 +50,7 @@ def open_database(
             if found == 0:
                 _run_script(connection, schema)
                 connection.execute(f"PRAGMA user_version={version}")
-            elif found != version:
-                raise DatabaseDamaged(f"schema version {found}, this program knows {version}")
+            _check_version(connection, version)
         path.chmod(0o600)
     except sqlite3.DatabaseError as exc:
         connection.close()
@@ -59,6 +59,39 @@ def open_database(
         connection.close()
         raise
     return connection
+
+
+def open_to_read(path: Path, *, version: int) -> sqlite3.Connection:
+    """Open a database that is there to read it, also where nothing can be written.
+
+    Raises:
+        DatabaseDamaged: the check failed, or the file is of another version.
+        DiskFailed: the volume does not do as it is told.
+        sqlite3.OperationalError: the host refuses it.
+    """
+    log = path.with_name(path.name + "-wal")
+    # Without a log nobody writes, and SQLite can do without files of its own beside the database.
+    how = "mode=ro" if log.exists() and log.stat().st_size else "mode=ro&immutable=1"
+    connection = sqlite3.connect(f"file:{quote(str(path))}?{how}", uri=True, isolation_level=None)
+    connection.row_factory = sqlite3.Row
+    try:
+        connection.execute("PRAGMA busy_timeout=5000")
+        if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            raise DatabaseDamaged("quick_check failed")
+        _check_version(connection, version)
+    except sqlite3.DatabaseError as exc:
+        connection.close()
+        raise named(exc) from exc
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _check_version(connection: sqlite3.Connection, version: int) -> None:
+    found = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if found != version:
+        raise DatabaseDamaged(f"schema version {found}, this program knows {version}")
 
 
 def _enter_wal(connection: sqlite3.Connection) -> None:
