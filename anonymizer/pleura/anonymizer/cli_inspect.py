@@ -1,6 +1,6 @@
-"""The commands that look and change nothing: explain, preview, receipt; their places in the help.
+"""The commands that look at one file: explain, preview; the places of all commands in the help.
 
-`verify` is in `cli_verify`, `pseudonym` in `cli_pseudonym`.
+`verify` is in `cli_verify`, `receipt` in `cli_receipt`, `pseudonym` in `cli_pseudonym`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ from pleura.anonymizer.cli_common import (
     AsJson,
     KeepOption,
     Options,
-    OutFolder,
     ProfileName,
-    beside,
     chosen_profile,
     console,
     exits_on_error,
@@ -30,10 +28,9 @@ from pleura.anonymizer.cli_common import (
     print_data,
 )
 from pleura.anonymizer.cli_pseudonym import pseudonym_command
+from pleura.anonymizer.cli_receipt import receipt_command
 from pleura.anonymizer.cli_verify import verify_command
-from pleura.anonymizer.cohort import OutputReceipt, receipt_of
 from pleura.anonymizer.explain import Explained, explain, refusal_of
-from pleura.anonymizer.recall import STRONG_PERCENT, ReaderEvidence
 
 InFile = Annotated[
     Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="DICOM file.")
@@ -150,70 +147,3 @@ def _check_picture(file: Path, png: Path, *, force: bool) -> None:
         raise typer.BadParameter("the picture would be written over FILE itself")
     if not force:
         raise typer.BadParameter("the picture is there already; --force overwrites it")
-
-
-def receipt_command(
-    out: OutFolder,
-    evidence: Annotated[
-        bool, typer.Option("--evidence", help="Counts per rule, smallest cell, reader's recall.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Print what the audit of OUT proves; counts below five read <5.
-
-    --evidence is for an expert determination (HIPAA 164.514(b)(1)): counts per rule, the smallest
-    group of patients with the same sex, age band and modality, and how much text burned into
-    pixels the reader finds, measured once on invented text, with the version it was measured for.
-    """
-    with exits_on_error():
-        receipt = receipt_of(out, beside(out, ".audit.jsonl"), with_evidence=evidence)
-    for warning in receipt.evidence.reader.warnings if receipt.evidence else ():
-        console().print(f"[bold red]warning[/] {warning}", soft_wrap=True)
-    if as_json:
-        print_data(receipt.model_dump_json(exclude_none=True))
-        return
-    print_data(*_receipt_lines(receipt))
-
-
-def _receipt_lines(receipt: OutputReceipt) -> list[str]:
-    lines: list[str] = []
-    for name, value in receipt.model_dump(exclude={"evidence"}).items():
-        lines += _lines_of(name, value, 0)
-    if receipt.evidence is not None:
-        lines.append("evidence")
-        for name, value in receipt.evidence.model_dump(exclude={"reader"}).items():
-            lines += _lines_of(name, value, 2)
-        lines += _reader_lines(receipt.evidence.reader)
-    return lines
-
-
-def _reader_lines(found: ReaderEvidence) -> list[str]:
-    recall = found.recall
-    area = f"{recall.clean_pixels_covered.percent:.3f} % of their area"
-    rows = {
-        "measured": f"{recall.measured_on} with {recall.reader} {recall.reader_version} and "
-        f"Pleura {recall.pleura_version}",
-        "installed here": f"{recall.reader} {found.installed_version or 'none'}",
-        "images": f"{recall.images}, {recall.split} split, strings from "
-        f"{recall.smallest_height_px} pixels high",
-        "counted as found": f"from {recall.covered_percent} % of a string blacked out on",
-        **{f"contrast {c} %": share for c, share in sorted(recall.strings.items())},
-        f"from {STRONG_PERCENT} % on": f"{recall.strong}, {recall.strong.percent:.1f} %",
-        "all contrasts": f"{recall.every}, {recall.every.percent:.1f} %",
-        "side markers kept": recall.markers_kept,
-        "clean images touched": f"{recall.clean_images_touched}, {area}",
-        **{f"refused {code}": count for code, count in recall.refused.items()},
-    }
-    lines = ["  reader of text in pixels, measured on invented text"]
-    lines += [f"    {name:<22} {value}" for name, value in rows.items()]
-    return [*lines, *(f"    WARNING {warning}" for warning in found.warnings)]
-
-
-def _lines_of(name: str, value: object, indent: int) -> list[str]:
-    head = " " * indent + name.replace("_", " ")
-    if isinstance(value, dict):
-        rows = [f"{' ' * (indent + 2)}{key:<20} {count}" for key, count in value.items()]
-        return [head, *rows] if rows else [f"{head:<24} none"]
-    if isinstance(value, (list, tuple)):
-        return [f"{head:<24} {', '.join(map(str, value)) or 'none'}"]
-    return [f"{head:<24} {value}"]

@@ -20,6 +20,7 @@ from pydicom import dcmread
 from pydicom.config import disable_value_validation
 
 from pleura.anonymizer.audit import AuditLine, AuditLog
+from pleura.anonymizer.batch import LEFT_OUT
 from pleura.anonymizer.errors import AuditMissing
 from pleura.anonymizer.recall import ReaderEvidence, reader_evidence
 from pleura.anonymizer.receipt import CohortReceipt, Receipt, hidden_below_five, summarise
@@ -53,7 +54,11 @@ class Evidence(BaseModel, frozen=True, extra="forbid"):
 
 
 class OutputReceipt(BaseModel, frozen=True, extra="forbid"):
-    """The receipt of an output; `gone`: accepted once and not there any more."""
+    """The receipt of an output.
+
+    `overrides`: accepted although their pixels should have been read and nobody did; `gone`:
+    accepted once and not there any more; `left_out`: inputs that are no objects.
+    """
 
     audit_head: str
     profiles: tuple[str, ...]
@@ -68,6 +73,7 @@ class OutputReceipt(BaseModel, frozen=True, extra="forbid"):
     patients: str
     overrides: str
     gone: str
+    left_out: str
     quarantined: dict[str, str]
     evidence: Evidence | None = None
 
@@ -90,6 +96,7 @@ def receipt_of(out: Path, audit: Path, *, with_evidence: bool = False) -> Output
     every = {line.receipt.sop_uid: line.receipt for line in lines if line.receipt is not None}
     receipts = _present(out, list(every.values()))
     summary: CohortReceipt = summarise("", receipts)
+    refused = _refused(lines)
     return OutputReceipt(
         audit_head=log.head,
         profiles=_values(r.profile for r in receipts),
@@ -104,7 +111,8 @@ def receipt_of(out: Path, audit: Path, *, with_evidence: bool = False) -> Output
         patients=summary.patients,
         overrides=summary.overrides,
         gone=hidden_below_five(len(every) - len(receipts)),
-        quarantined=_refused(lines),
+        left_out=hidden_below_five(sum(refused[code] for code in LEFT_OUT)),
+        quarantined=_hidden(Counter({c: n for c, n in refused.items() if c not in LEFT_OUT})),
         evidence=_evidence(out, receipts) if with_evidence else None,
     )
 
@@ -128,11 +136,10 @@ def _values(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(set(values)))
 
 
-def _refused(lines: Sequence[AuditLine]) -> dict[str, str]:
+def _refused(lines: Sequence[AuditLine]) -> Counter[str]:
     """Return how many inputs ended under each code; one refused in two runs counts once."""
     codes = {line.input_digest: line.code for line in lines}
-    counts = Counter(code for code in codes.values() if code != "ACCEPTED")
-    return {code: hidden_below_five(count) for code, count in sorted(counts.items())}
+    return Counter(code for code in codes.values() if code != "ACCEPTED")
 
 
 def _evidence(out: Path, receipts: Sequence[Receipt]) -> Evidence:

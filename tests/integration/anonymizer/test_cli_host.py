@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pleura.anonymizer import cli_inspect
+from pleura.anonymizer import cli_receipt
 from pleura.anonymizer.erasure import ErasureIndex
 from tests.builders.anonymize_cli import call, run, two_files
 
@@ -94,7 +94,7 @@ def test_what_the_host_refuses_is_no_fault_of_ours(
     def refused(*_: object, **__: object) -> None:
         raise OSError(reason, os.strerror(reason), "Quibbleworth")
 
-    monkeypatch.setattr(cli_inspect, "receipt_of", refused)
+    monkeypatch.setattr(cli_receipt, "receipt_of", refused)
     result = call("receipt", site / "out")
     assert result.exit_code == 4
     assert "what to do" in result.stderr
@@ -105,7 +105,7 @@ def test_a_fault_of_ours_stays_one(site: Path, monkeypatch: pytest.MonkeyPatch) 
     def broken(*_: object, **__: object) -> None:
         raise FileNotFoundError(errno.ENOENT, "none")
 
-    monkeypatch.setattr(cli_inspect, "receipt_of", broken)
+    monkeypatch.setattr(cli_receipt, "receipt_of", broken)
     assert isinstance(call("receipt", site / "out").exception, FileNotFoundError)
 
 
