@@ -86,6 +86,8 @@ HOUSE: Final[Mapping[str, tuple[str, str]]] = {
     "00400031": ("X/D", "Local Namespace Entity ID"),
     "00400032": ("X/D", "Universal Entity ID"),
     "00880130": ("X", "Storage Media File-set ID"),
+    # A length of a stream that is rewritten; only video needs it.
+    "7FE00003": ("X", "Encapsulated Pixel Data Value Total Length"),
     # Statements about the pixels are never trusted on input.
     "00280301": ("X", "Burned In Annotation"),
     "00280302": ("X", "Recognizable Visual Features"),

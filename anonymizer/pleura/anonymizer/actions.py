@@ -19,7 +19,7 @@ from pleura.anonymizer.colour import clean_profile
 from pleura.anonymizer.profile import Profile
 from pleura.anonymizer.prose import clean_prose
 from pleura.anonymizer.pseudonyms import Pseudonyms
-from pleura.anonymizer.rules import Rules
+from pleura.anonymizer.rules import PIXEL_GROUP, Rules
 from pleura.anonymizer.text import Seeds, decode_text, encode_text, known_character_set
 from pleura.anonymizer.wire import Element, vr_of
 
@@ -152,7 +152,8 @@ def _dummy_items(element: Element, context: Context, depth: int) -> list[list[El
     if not element.items or depth > 8:
         return []
     first = [e for e in element.items[0] if e.tag >> 16 >= 8 and not (e.tag >> 16) & 1]
-    known = [e for e in first if vr_of(e.tag) not in (None, "NONE") and e.tag & 0xFFFF]
+    public = [e for e in first if e.tag & 0xFFFF and e.tag >> 16 != PIXEL_GROUP]
+    known = [e for e in public if vr_of(e.tag) not in (None, "NONE")]
     return [[dummy(e, context, depth + 1) for e in sorted(known, key=lambda e: e.tag)]]
 
 

@@ -23,8 +23,8 @@ from pleura.anonymizer.actions import (
 from pleura.anonymizer.header import character_sets_of
 from pleura.anonymizer.iod import AttributeType, attribute_type
 from pleura.anonymizer.private import safe_private
-from pleura.anonymizer.rules import Action, describe
-from pleura.anonymizer.wire import Element, vr_of
+from pleura.anonymizer.rules import Action, describe, is_misplaced
+from pleura.anonymizer.wire import PIXEL_TAGS, Element, vr_of
 
 MAX_DEPTH: Final = 32
 _CONTENT_SEQUENCE: Final = 0x0040A730
@@ -59,6 +59,7 @@ def clean(
     kept: dict[int, Element] = {}
     moments = shift_pairs(elements, context)
     decisions = context.rules.decisions(context.profile)
+    is_encapsulated = any(e.is_encapsulated for e in elements if e.tag in PIXEL_TAGS)
     if context.profile.safe_private:
         kept |= {e.tag: e for e in safe_private(elements, context.seeds, sets)}
         context.tally.actions["kept"] += len(kept)
@@ -69,6 +70,8 @@ def clean(
         is_open = tag in context.rules.compound
         kind = attribute_type(context.sop_class, path, tag) if is_open else None
         action = context.rules.decide(tag, element.vr, context.profile, decisions, kind)
+        if is_misplaced(tag, path, is_encapsulated=is_encapsulated):
+            action = "X"
         place = _Place(sets, path, kind)
         if action == "shift" and tag in moments:
             cleaned = _moved(element, moments[tag], place, context)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.resources import files
@@ -46,6 +46,8 @@ Question = tuple[int, str, AttributeType | None]
 """Tag, VR and, for compound codes only, type."""
 _TABLES: Final = ("part15.json", "keep.json", "vocab.txt", "names.txt")
 PROSE_VRS: Final = frozenset({"LO", "SH", "UC", "LT", "ST", "UT"})
+PIXEL_GROUP: Final = 0x7FE0
+_OFFSET_TABLES: Final = frozenset({0x7FE00001, 0x7FE00002})
 
 
 class Row(BaseModel, frozen=True, extra="forbid"):
@@ -221,6 +223,19 @@ def load_rules() -> Rules:
         digest=hashlib.sha256(b"\0".join(raw)).hexdigest(),
         compound=frozenset(tag for tag, row in rows.items() if "/" in row.basic),
     )
+
+
+def is_misplaced(tag: int, path: Sequence[int], *, is_encapsulated: bool) -> bool:
+    """Return whether an element of the pixel group is where PS3.3 has none, so that it goes.
+
+    Nobody reads pictures inside sequences: the one lawful place there is an Icon Image Sequence,
+    and its row removes it. Offset tables without encapsulated pixel data say nothing.
+
+    `path`: the sequences around it; `is_encapsulated`: whether the top level's pixel data is.
+    """
+    if tag >> 16 != PIXEL_GROUP:
+        return False
+    return bool(path) or (tag in _OFFSET_TABLES and not is_encapsulated)
 
 
 def describe(tag: int) -> str:

@@ -210,6 +210,7 @@ def test_offset_tables_that_hold_something_else_are_written_anew(spool: BinaryIO
         encapsulated(facts, streams, basic, offsets, lengths),
         encapsulated(facts, streams, b"", replace_value(offsets, NOTE + b"1234"), lengths),
         encapsulated(facts, streams, b"", offsets, replace_value(lengths, NOTE)),
+        encapsulated(facts, streams, b"", replace_value(offsets, NOTE), offsets, lengths),
         encapsulated(facts, streams, b"", offsets, replace_value(lengths, NOTE + b"1234")),
         encapsulated(facts, streams, end=b"\xfe\xff\xdd\xe0NOTE"),
     ):

@@ -97,9 +97,14 @@ def is_tidy(parsed: DicomFile, span: Span, groups: Sequence[Sequence[Fragment]])
     basic = span.read(8, int.from_bytes(span.read(4, 4), "little"))
     if basic not in (b"", struct.pack(f"<{len(offsets)}L", *(at & 0xFFFFFFFF for at in offsets))):
         return False
-    values = {e.tag: bytes(e.value) for e in parsed.elements if e.tag in (OFFSETS, LENGTHS)}
-    if values:
-        if basic or values.get(OFFSETS) != struct.pack(f"<{len(offsets)}Q", *offsets):
+    tables = [e for e in parsed.elements if e.tag in (OFFSETS, LENGTHS)]
+    values = {e.tag: bytes(e.value) for e in tables}
+    if tables:
+        if (
+            basic
+            or len(tables) > 2
+            or values.get(OFFSETS) != struct.pack(f"<{len(offsets)}Q", *offsets)
+        ):
             return False
         lengths = values.get(LENGTHS, b"")
         if len(lengths) != 8 * len(sizes):
