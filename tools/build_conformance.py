@@ -12,7 +12,7 @@ from typing import Final
 from pleura.anonymizer.iod import load_types
 from pleura.anonymizer.private import load_safe_rows
 from pleura.anonymizer.profile import METHOD_MEANINGS, PROFILE_NAMES, Profile, load_profile
-from pleura.anonymizer.rules import Rules, describe, load_rules
+from pleura.anonymizer.rules import Row, Rules, describe, load_rules
 
 EDITIONS: Final = ("2024e", "2026c")
 SWITCHES: Final[Sequence[tuple[str, str, str]]] = (
@@ -72,8 +72,8 @@ def parts(table: Table) -> list[str]:
         "## House rows",
         f"Attributes the table has no row for. Removed as whole groups: {groups}.",
         table(
-            ("tag", "name", "code"),
-            [(f"`{describe(t)}`", row.name, f"`{row.basic}`") for t, row in house],
+            ("tag", "name", "code", "with an option"),
+            [(f"`{describe(t)}`", row.name, f"`{row.basic}`", _options(row)) for t, row in house],
         ),
         "## Profiles",
         table(("option", "what it does", *PROFILE_NAMES), _option_rows(profiles)),
@@ -84,6 +84,10 @@ def parts(table: Table) -> list[str]:
         "## Limits",
         LIMITS,
     ]
+
+
+def _options(row: Row) -> str:
+    return ", ".join(f"{name} `{action}`" for name, action in row.options.items()) or "-"
 
 
 def _option_rows(profiles: Sequence[Profile]) -> list[tuple[str, ...]]:

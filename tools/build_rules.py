@@ -86,6 +86,46 @@ HOUSE: Final[Mapping[str, tuple[str, str]]] = {
     "00400031": ("X/D", "Local Namespace Entity ID"),
     "00400032": ("X/D", "Universal Entity ID"),
     "00880130": ("X", "Storage Media File-set ID"),
+    # Numbers and names of orders, jobs, registries and devices.
+    "00102295": ("X", "Breed Registration Number"),
+    "00181801": ("X", "Time Source"),
+    "00189186": ("X", "Respiratory Signal Source ID"),
+    "00280061": ("X", "Compression Originator"),
+    "00401006": ("X", "Placer Order Number / Procedure"),
+    "00401007": ("X", "Filler Order Number / Procedure"),
+    "00401008": ("X", "Confidentiality Code"),
+    "00402006": ("X", "Placer Order Number / Imaging Service Request (Retired)"),
+    "00402007": ("X", "Filler Order Number / Imaging Service Request (Retired)"),
+    "0044000A": ("X", "Product Lot Identifier"),
+    "00440012": ("X", "Substance Administration Device ID"),
+    "00540400": ("X", "Image ID"),
+    "00720008": ("X", "Hanging Protocol Creator"),
+    "00720010": ("X", "Hanging Protocol User Group Name"),
+    "00820016": ("X", "Assessment Set ID"),
+    "01000426": ("X", "Authorization Equipment Certification Number"),
+    "20000050": ("X", "Film Session Label"),
+    "21000010": ("X", "Print Job ID"),
+    "21100030": ("X", "Printer Name"),
+    "21100099": ("X", "Print Queue ID"),
+    # Made or bar-coded for one patient.
+    "300A00DC": ("X", "Bolus ID"),
+    "300A00E5": ("X", "Compensator ID"),
+    "300A00F9": ("X", "Accessory Code"),
+    "300A0354": ("X", "Patient Support Accessory Code"),
+    "300A0355": ("X", "Tray Accessory Code"),
+    "40080103": ("X", "Reference to Recorded Sound"),
+    # Codes of people and services, and diagnoses as in 2026c.
+    "00321031": ("X", "Requesting Physician Identification Sequence"),
+    "00321034": ("X", "Requesting Service Code Sequence"),
+    "00380044": ("X", "Discharge Diagnosis Code Sequence"),
+    "0040A028": ("X", "Documenting Organization Identifier Code Sequence (Trial)"),
+    "0040A066": ("X", "Document Identifier Code Sequence (Trial)"),
+    "0040A068": ("X", "Document Author Identifier Code Sequence (Trial)"),
+    "0040A070": ("X", "Identifier Code Sequence (Trial)"),
+    "0040A076": ("X", "Documenting Observer Identifier Code Sequence (Trial)"),
+    "0040A085": ("X", "Procedure Identifier Code Sequence (Trial)"),
+    "0072000E": ("X", "Hanging Protocol User Identification Code Sequence"),
+    "40080117": ("X", "Interpretation Diagnosis Code Sequence"),
     # A length of a stream that is rewritten; only video needs it.
     "7FE00003": ("X", "Encapsulated Pixel Data Value Total Length"),
     # Statements about the pixels are never trusted on input.
@@ -96,6 +136,26 @@ HOUSE: Final[Mapping[str, tuple[str, str]]] = {
     "00120063": ("X", "De-identification Method"),
     "00120064": ("X", "De-identification Method Code Sequence"),
     "00280303": ("X", "Longitudinal Temporal Information Modified"),
+}
+# House rows that an option of the standard changes, as it does those of their like.
+HOUSE_OPTIONS: Final[Mapping[str, tuple[str, dict[str, str]]]] = {
+    "00101022": ("Patient's Body Mass Index", {"patient_chars": "K"}),
+} | {
+    key: (name, {"descriptors": "C"})
+    for key, name in (
+        ("00189908", "Potential Reasons for Procedure"),
+        ("0018990A", "Potential Diagnostic Tasks"),
+        ("00287007", "System Status Comment"),
+        ("0028702A", "Test Result Comment"),
+        ("00380102", "Resource Description"),
+        ("00400255", "Performed Procedure Type Description"),
+        ("00401060", "Requested Procedure Description (Trial)"),
+        ("0040A492", "Completion Flag Description"),
+        ("00440011", "Substance Administration Notes"),
+        ("0074140B", "Reason for Channel Omission Description"),
+        ("30040006", "Dose Comment"),
+        ("300600C8", "Frame of Reference Transformation Comment"),
+    )
 }
 HOUSE_GROUPS: Final[Mapping[str, str]] = {"0014": "X", "4010": "X"}
 
@@ -150,6 +210,9 @@ _IDENTIFYING = re.compile(
     r"|PlacerOrder.*|FillerOrder.*|AETitle|AE|URI|URL|MilitaryRank|Department.*|Organization|Residence)$"
 )
 
+# Removed, but often an ordinary word or a short number: searched for, it would cost other words.
+_NO_SEEDS: Final = frozenset({"00540400", "00820016", "300A00DC", "300A00E5"})
+
 
 def tag_key(tag: str) -> str:
     """Return `(0008,0050)` as `00080050`; masks keep their `X` digits."""
@@ -173,6 +236,10 @@ def build_part15(source: Mapping[str, object]) -> dict[str, object]:
             if key in rows:
                 raise ValueError(f"{key} is listed twice")
             rows[key] = {"name": name, "basic": action, "options": {}, "edition": origin}
+    for key, (name, options) in HOUSE_OPTIONS.items():
+        if key in rows:
+            raise ValueError(f"{key} is listed twice")
+        rows[key] = {"name": name, "basic": "X", "options": options, "edition": "house"}
     return {
         "edition": "2026c",
         "source": str(source["source"]),
@@ -200,7 +267,8 @@ def build_keep(part15: Mapping[str, object]) -> dict[str, object]:
     for tag, entry in sorted(DicomDictionary.items()):
         key = f"{tag:08X}"
         if key in rows:
-            if _IDENTIFYING.search(entry[4]) and "Sequence" not in entry[4]:
+            is_name = _IDENTIFYING.search(entry[4]) and "Sequence" not in entry[4]
+            if is_name and key not in _NO_SEEDS:
                 identifying.append(key)
         elif key[:4] not in groups and is_kept(tag, entry[0]):
             keep.setdefault(key[:4], []).append(key[4:])

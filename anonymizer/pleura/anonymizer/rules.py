@@ -106,11 +106,12 @@ class Rules:
         if 0x5000 <= group <= 0x50FF or 0x6000 <= group <= 0x60FF:
             return "X"  # curves and overlays as a whole: Clean Graphics is never half-done
         row = self.rows.get(tag)
+        is_ours = row is None or row.edition == "house"
+        if is_ours and profile.keep == "minimal" and group not in self.minimal_groups:
+            return "X"
         if row is not None:
             return _resolve_row(row, vr, profile, kind)
         if tag not in self.kept:
-            return "X"
-        if profile.keep == "minimal" and group not in self.minimal_groups:
             return "X"
         return "recurse" if vr == "SQ" else "vr"
 

@@ -51,7 +51,8 @@ def test_the_2026c_rows_have_the_published_counts() -> None:
 
 
 def test_the_options_have_the_published_counts() -> None:
-    counts = Counter((o, a) for row in ROWS.values() for o, a in row["options"].items())
+    published = [row for row in ROWS.values() if row["edition"] != "house"]
+    counts = Counter((o, a) for row in published for o, a in row["options"].items())
     assert counts == {
         ("modified_dates", "C"): 165, ("full_dates", "K"): 165, ("descriptors", "C"): 125,
         ("uids", "K"): 59, ("device", "K"): 46, ("device", "C"): 11, ("institution", "K"): 10,
