@@ -20,6 +20,7 @@ from pleura.anonymizer.actions import (
     shift,
     shift_pairs,
 )
+from pleura.anonymizer.content_items import tells_identity
 from pleura.anonymizer.header import character_sets_of
 from pleura.anonymizer.iod import AttributeType, attribute_type
 from pleura.anonymizer.private import safe_private
@@ -27,11 +28,6 @@ from pleura.anonymizer.rules import Action, describe, is_misplaced
 from pleura.anonymizer.wire import PIXEL_TAGS, Element, vr_of
 
 MAX_DEPTH: Final = 32
-_CONTENT_SEQUENCE: Final = 0x0040A730
-_CONCEPT_NAME: Final = 0x0040A043
-_CODE_VALUE: Final = 0x00080100
-# Subject name, ID, birth date (DCM, TID 1007); the age above 89 would need a unit to be read.
-_OF_SUBJECT: Final = frozenset({b"121029", b"121030", b"121031", b"121033"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,26 +146,16 @@ def _by_vr(
 
 
 def _recurse(element: Element, place: _Place, context: Context) -> Element | None:
-    """Return the sequence with cleaned items; too deep or no sequence at all: None."""
+    """Return the sequence with cleaned items; too deep or no sequence at all: None.
+
+    A content item that says who somebody is goes, wherever it is (PS3.16 TID 1007).
+    """
     if element.items is None or len(place.path) >= MAX_DEPTH or vr_of(element.tag) != "SQ":
         return None
     below = (*place.path, element.tag)
     items = [
         clean(item, context, character_sets=place.sets, path=below)
         for item in element.items
-        if element.tag != _CONTENT_SEQUENCE or not _is_of_subject(item)
+        if not tells_identity(item)
     ]
     return Element(element.tag, "SQ", items=items)
-
-
-def _is_of_subject(item: Sequence[Element]) -> bool:
-    """Return whether a content item says who the subject is (PS3.16 TID 1007)."""
-    codes = [
-        bytes(inner.value).strip(b" \0")
-        for element in item
-        if element.tag == _CONCEPT_NAME
-        for code in element.items or ()
-        for inner in code
-        if inner.tag == _CODE_VALUE and inner.items is None
-    ]
-    return not _OF_SUBJECT.isdisjoint(codes)
