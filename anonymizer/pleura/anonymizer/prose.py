@@ -123,9 +123,11 @@ def _folded(text: str) -> tuple[str, Sequence[int]]:
 
 def _seed_spans(plain: str, seeds: Seeds) -> Iterator[tuple[int, int]]:
     """Yield where the header's own values stand."""
+    firsts = {token[0] for token in seeds.tokens}
     for match in _WORD.finditer(plain):
         word = match[0]
-        if word in seeds.tokens or (not word.isdigit() and _is_glued(word, seeds.tokens)):
+        may_be = word[0] in firsts or (word[0].isdigit() and not word.isdigit())
+        if may_be and (word in seeds.tokens or _is_glued(word, seeds.tokens)):
             yield from _with_initials(plain, match.span(), seeds)
     for match in _SPACED.finditer(plain):
         if "".join(_WORD.findall(match[0])) in seeds.tokens:
@@ -145,12 +147,21 @@ def _seed_spans(plain: str, seeds: Seeds) -> Iterator[tuple[int, int]]:
 
 
 def _is_glued(word: str, tokens: set[str]) -> bool:
-    """Return whether a word is made of names and digits only: KatrijnKim3."""
-    if word in tokens or word.isdigit():
-        return True
-    digits = _DIGITS.match(word)
-    heads = [t for t in tokens if word.startswith(t)] + ([digits[0]] if digits else [])
-    return any(_is_glued(word[len(head) :], tokens) for head in heads)
+    """Return whether a word is made of names and digits only: KatrijnKim3.
+
+    Every place is looked at once, whatever way the parts lead there: words may be endless.
+    """
+    reached, furthest = {0}, 0
+    for at in range(len(word)):
+        if at > furthest:
+            return False
+        if at in reached:
+            ends = [at + len(token) for token in tokens if word.startswith(token, at)]
+            digits = _DIGITS.match(word, at)
+            ends += [digits.end()] if digits else []
+            reached.update(ends)
+            furthest = max([furthest, *ends])
+    return len(word) in reached
 
 
 def _with_initials(plain: str, span: tuple[int, int], seeds: Seeds) -> Iterator[tuple[int, int]]:
@@ -191,10 +202,13 @@ def announced_names(text: str) -> tuple[str, ...]:
 def _names(plain: str) -> tuple[str, ...]:
     vocabulary = load_vocabulary()
     found: list[str] = []
+    walked = 0
     for match in ANNOUNCED.finditer(plain):
-        if match[0].strip() not in _MODALITIES:
-            spans = _name_after(plain, match.end(), vocabulary, is_certain=True)
-            found += [plain[start:end] for start, end in spans]
+        if match.end() < walked or match[0].strip() in _MODALITIES:
+            continue  # one title after the other, as in `_label_spans`
+        spans = list(_name_after(plain, match.end(), vocabulary, is_certain=True))
+        walked = spans[-1][1] if spans else 0
+        found += [plain[start:end] for start, end in spans]
     return tuple(w for w in found if _is_name(w))
 
 
