@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Set
 from datetime import date, timedelta
 from functools import cache
 from importlib.resources import files
+from itertools import pairwise, permutations
 from typing import Final
 
 from pleura.anonymizer.errors import RulesDamaged
@@ -23,9 +24,17 @@ _DT: Final = re.compile(
     r"(\d{4})(?:(\d{2})(?:(\d{2})((?:\d{2}(?:\d{2}(?:\d{2}(?:\.\d{1,6})?)?)?)?))?)?([+-]\d{4}|[&+-].*)?"
 )
 _OFFSET: Final = re.compile(r"[+-](?:0\d|1[0-4])[0-5]\d")
+_DAY: Final = re.compile(r"(\d{4})[.-]?(\d{1,2})[.-]?(\d{1,2})")
 _DAY_S: Final = 86_400
 _EMPTY: Final = " \0\\"
 _AS: Final = re.compile(r"(\d{3})([DWMY])")
+_DIGITS: Final = re.compile(r"\d+")
+# What stands between the groups of a date: 31. 01. 2020, 11 / 12 / 1950, 31_01_2020.
+_BETWEEN: Final = re.compile(r"\s{1,3}|\s{0,3}[-./,:·|_'’\\]{1,2}\s{0,3}")
+_LONGEST_GAP: Final = 8
+
+Spelled = tuple[str, int, int]
+"""A day as texts spell it: the year's two or four digits, month, day."""
 
 
 def parse_date(value: str) -> date | None:
@@ -36,6 +45,15 @@ def parse_date(value: str) -> date | None:
     year, month, day = (int(part) for part in match.groups() if part is not None)
     try:
         return date(year, month, day)
+    except ValueError:
+        return None
+
+
+def parse_day(text: str) -> date | None:
+    """Return the day a DA or DT value begins with, in any spelling scanners write."""
+    match = _DAY.match(text.strip(" \0"))
+    try:
+        return date(int(match[1]), int(match[2]), int(match[3])) if match else None
     except ValueError:
         return None
 
@@ -190,3 +208,45 @@ def cap_age(value: str) -> str | None:
         return None
     days = int(match[1]) * {"D": 1, "W": 7, "M": 30, "Y": 365}[match[2]]
     return "090Y" if days >= 90 * 365 else match[0]
+
+
+def spelled(day: date) -> tuple[Spelled, Spelled]:
+    """Return a day with its year in full and in short, for `spans_of_days`."""
+    year = f"{day.year:04d}"
+    return (year, day.month, day.day), (year[2:], day.month, day.day)
+
+
+def spans_of_days(folded: str, days: Set[Spelled]) -> Iterator[tuple[int, int]]:
+    """Yield where a folded text has one of the days: its groups of digits in any order.
+
+    The engine and the residual scan ask the same question here, so that neither refuses what
+    the other keeps.
+    """
+    groups = [m.span() for m in _DIGITS.finditer(folded)] if days else []
+    for at, (first, second) in enumerate(pairwise(groups)):
+        if second[0] - first[1] > _LONGEST_GAP or not _is_joined(folded, first, second):
+            continue
+        a, b = folded[slice(*first)], folded[slice(*second)]
+        if len(a) == len(b) == 4 and any(r in days for r in _halves(a, b)):  # 1950 1211
+            yield first[0], second[1]
+        if at + 2 < len(groups) and _is_joined(folded, second, groups[at + 2]):
+            third = groups[at + 2]
+            if any(r in days for r in _readings((a, b, folded[slice(*third)]))):
+                yield first[0], third[1]
+
+
+def _is_joined(folded: str, first: tuple[int, int], second: tuple[int, int]) -> bool:
+    return _BETWEEN.fullmatch(folded, first[1], second[0]) is not None
+
+
+def _readings(groups: tuple[str, str, str]) -> Iterator[Spelled]:
+    if max(map(len, groups)) <= 4:
+        for year, month, day in permutations(groups):
+            if len(month) <= 2 and len(day) <= 2:
+                yield year, int(month), int(day)
+
+
+def _halves(a: str, b: str) -> Iterator[Spelled]:
+    for year, rest in ((a, b), (b, a)):
+        yield year, int(rest[:2]), int(rest[2:])
+        yield year, int(rest[2:]), int(rest[:2])

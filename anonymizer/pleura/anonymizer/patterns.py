@@ -29,9 +29,45 @@ _TOWN: Final = (
     r"|\s*,\s*[^\W\d_]+(?:\s[^\W\d_]+)?(?=\s*(?:,|;|\.|\n|$)|\s+[a-z]{0,2}\d)){0,3}"
 )
 _MONTH: Final = (
-    r"(?:jan|feb|mar|mrz|maerz|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez|ene|abr|ago|dic"
-    r"|fev|avr|juin|juil|aou)[a-z]*"
+    r"(?:(?:jan|feb|mar|mrz|maerz|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez|ene|abr|ago|dic"
+    r"|fev|avr|juin|juil|aou)[a-z]*|gennaio|genn|maggio|magg|giugno|giu|luglio|lug|settembre|sett"
+    r"|ottobre|ott|maart|mrt|mei)"
 )
+# Spelled right, so that it tells a month beside a year alone: `marked 2019` is none.
+_MONTH_NAME: Final = r"""(?:jan(?:uar[yi]?|vier|eiro|ner)?|jaen(?:ner)?|gen(?:naio|n)?|ene(?:ro)?
+    |feb(?:ruar[yi]?|rero|braio|r)?|fev(?:rier|ereiro|r)?|mar(?:ch|s|ts|z|zo|co)?|maerz|mrz|maart
+    |mrt|apr(?:ile?|il)?|avr(?:il)?|abr(?:il)?|may[o]?|mai[o]?|maj|mei|mag(?:gio|g)?|jun[ei]?|junio
+    |junho|juin|giu(?:gno)?|jul[yi]?|julio|julho|juil(?:let)?|lug(?:lio)?|aug(?:ust(?:us|i)?)?
+    |agosto|ago|aout|sep(?:t|tember|tembre|tiembre)?|set(?:t|tembre|iembre|embro)?|o[ck]t(?:ober)?
+    |octobre|octubre|ott(?:obre)?|out(?:ubro)?|nov(?:ember|embre|iembre|embro)?|de[cz](?:ember|embre
+    |embro)?|dic(?:iembre|embre)?)"""
+_CENTURY: Final = r"(?:19|20)\d\d"
+_YEAR: Final = rf"(?:{_CENTURY}|['’`´]\s?\d\d)"
+_DAY: Final = r"(?:0?[1-9]|[12]\d|3[01])"
+_TWO: Final = r"(?:0[1-9]|[12]\d|3[01])"
+_TWO_MONTH: Final = r"(?:0[1-9]|1[0-2])"
+_START: Final = r"(?<![\d.,+-])(?<!\d[/ ])"  # not within a number or a list of them
+_END: Final = r"(?!\d|[.,]\d)"
+# Days and months in figures and months by name with a year, searched for where any digit is.
+# The separators of one date are the same, but for spaces.
+DATES: Final = re.compile(
+    rf"""
+      (?=\d){_START}(?:
+        {_DAY}\s{{0,2}}(?P<s1>[-./·|_])\s{{0,2}}{_DAY}\s{{0,2}}(?P=s1)\s{{0,2}}{_YEAR}{_END}
+      | {_TWO}\s{{0,2}}(?P<s2>[-./·|_])\s{{0,2}}{_TWO}\s{{0,2}}(?P=s2)\s{{0,2}}\d\d{_END}
+      | {_CENTURY}\s{{0,2}}(?P<s3>[-./·|_,])\s{{0,2}}{_DAY}\s{{0,2}}(?P=s3)\s{{0,2}}{_DAY}{_END}
+      | (?:{_DAY},{_DAY},{_CENTURY}|{_TWO},\s{_TWO},\s{_CENTURY}|{_TWO}\s{_TWO}\s{_YEAR}){_END}
+      | (?:{_CENTURY}[\s./_-]{_TWO_MONTH}{_TWO}|{_TWO}{_TWO}[/_-]{_CENTURY}){_END}
+      | (?:{_TWO_MONTH}(?:\s?[/|]\s?|[-_.])|[1-9]/){_CENTURY}{_END}(?![-/_|]|\s?mm\b)
+      | {_CENTURY}(?:\s?/\s?|[-_]){_TWO_MONTH}{_END}(?![-/_|])
+      | {_CENTURY}[\s,./_-]{{1,2}}{_MONTH_NAME}[\s,./_-]{{1,2}}(?:the\s)?\d{{1,2}}(?:st|nd|rd|th)?\b
+      | {_CENTURY}[./_-]{_MONTH_NAME}\b
+      )
+    | (?<![^\W\d_])(?=[adefgjlmnos]){_MONTH_NAME}
+        (?:\s(?:of|de|del|di|van))?[\s,./_-]{{0,3}}{_YEAR}\b
+    """,
+    re.VERBOSE,
+)  # fmt: skip
 PATTERNS: Final = re.compile(
     rf"""
       (?<![\w.+-])[\w.+-]+@[\w.-]+                                        # mail
@@ -39,8 +75,8 @@ PATTERNS: Final = re.compile(
     | \b\d{{1,3}}(?:\.\d{{1,5}}){{3,}}\b                                  # IPs, UIDs
     | \b(?:[0-9a-f]{{1,4}}:){{3,}}[0-9a-f:]+                              # IPv6, MAC
     | \b\d{{1,4}}[./-]\d{{1,2}}[./-]\d{{1,4}}\b                           # dates
-    | \b\d{{1,2}}(?:st|nd|rd|th|\.)?(?:\s(?:of|de))?[\s._-]*{_MONTH}(?![^\W\d_])
-        (?:(?:\s(?:of|de))?[\s,._-]*\d{{2,4}}\b)?
+    | \b\d{{1,2}}(?:st|nd|rd|th|er|e|°|o|\.)?(?:\s(?:of|de|di|van))?[\s./_-]*{_MONTH}(?![^\W\d_])
+        (?:(?:\s(?:of|de|del|di|van))?(?:[\s,._/-]*\d{{2,4}}\b|\s?['’`´]\s?\d\d\b))?
     | (?<!\d)\d{{1,4}}_\d{{1,2}}_\d{{1,4}}(?!\d) | \b(?:19|20)\d\d\s\d\d\s\d\d\b
     | \d{{2,4}}年\d{{1,2}}月(?:\d{{1,2}}日)? | \b[mtshr]\d{{1,2}}\.\d{{1,2}}\.\d{{1,2}}\b
     | \b{_MONTH}[\s.-]*\d{{1,2}}(?:st|nd|rd|th)?\b(?:[\s,]*\d{{4}}\b)?

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from pleura.anonymizer.patterns import ANNOUNCED, PATTERNS, SUSPECTED
+from pleura.anonymizer.patterns import ANNOUNCED, DATES, PATTERNS, SUSPECTED
 from pleura.anonymizer.text import Seeds, fold
 from pleura.anonymizer.vocabulary import is_known_word, load_vocabulary, spans_of, whole
 
@@ -98,6 +98,8 @@ def _fixed_spans(
     spans: list[tuple[int, int]] = []
     if patterns:
         spans += [m.span() for m in PATTERNS.finditer(plain)]
+        if _DIGITS.search(plain):
+            spans += [m.span() for m in DATES.finditer(plain)]
         spans += _label_spans(plain)
     if strict:
         spans += _unknown_spans(plain, terms)
@@ -139,6 +141,8 @@ def _seed_spans(plain: str, seeds: Seeds) -> Iterator[tuple[int, int]]:
         for match in _DIGITS.finditer(plain):
             if match[0] in seeds.numbers:
                 yield whole(plain, *match.span())
+    for span in seeds.days_in(plain):
+        yield whole(plain, *span)
     yield from seeds.codes_in(plain)
     for uid in seeds.uids:
         start = plain.find(uid)

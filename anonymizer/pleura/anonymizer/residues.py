@@ -15,9 +15,10 @@ from typing import Final
 
 from pydicom._uid_dict import UID_dictionary
 
+from pleura.anonymizer.dates import Spelled, parse_day, spans_of_days, spelled
 from pleura.anonymizer.leaves import Leaf
 from pleura.anonymizer.text import is_maker
-from pleura.anonymizer.vocabulary import holds
+from pleura.anonymizer.vocabulary import MARKS, holds
 from pleura.anonymizer.wire import vr_of
 
 TEXT_VRS: Final = frozenset({"LO", "SH", "UC", "LT", "ST", "UT", "CS", "AE", "UR", "AS"})
@@ -25,11 +26,10 @@ READ_VRS: Final = TEXT_VRS | {"PN", "UI", "DA", "DT", "TM", "DS", "IS"}
 DUMMY_TEXT: Final = "ANONYMIZED"
 WORD: Final = re.compile(r"[^\W_]+")
 DIGITS: Final = re.compile(r"\d+")
-_DAY: Final = re.compile(r"(\d{4})[.-]?(\d{1,2})[.-]?(\d{1,2})")
 _SPLIT: Final = re.compile(r"[\s^=,;.'\-_/\\]+")
 _PLAIN_LETTERS: Final = str.maketrans("łøđðıħŧ", "loddiht", "\u0640") | {
     ord("þ"): "th", ord("æ"): "ae", ord("œ"): "oe",
-}  # fmt: skip
+} | MARKS  # fmt: skip
 _NAMING_VRS: Final = frozenset({"PN", "UI", "DA", "DT", "AE", "UR"})
 _SHORTEST_NUMBER: Final = 6  # digits of a decimal or integer string that may be an identifier
 
@@ -64,6 +64,7 @@ class Residues:
     numbers: set[str] = field(default_factory=set)
     uids: set[str] = field(default_factory=set)
     days: set[date] = field(default_factory=set)
+    spelled: set[Spelled] = field(default_factory=set)
     raw: set[bytes] = field(default_factory=set)
 
 
@@ -96,7 +97,8 @@ def collect(leaves: Iterable[Leaf], expected: Expectation) -> Residues:
     for day in found.days:
         iso = day.isoformat()
         year, month, number = iso.split("-")
-        found.numbers.add(year + month + number)
+        found.numbers |= {year + month + number, number + month + year, month + number + year}
+        found.spelled.update(spelled(day))
         found.phrases |= {iso, f"{number}.{month}.{year}", f"{month}/{number}/{year}"}
     return found
 
@@ -129,15 +131,6 @@ def _is_searchable(raw: bytes) -> bool:
     return len(raw) >= 6 and len(set(raw)) >= 3
 
 
-def parse_day(text: str) -> date | None:
-    """Return the day a DA or DT value begins with, in any spelling scanners write."""
-    match = _DAY.match(text.strip())
-    try:
-        return date(int(match[1]), int(match[2]), int(match[3])) if match else None
-    except ValueError:
-        return None
-
-
 def tokens_left(
     leaves: Iterable[Leaf], residues: Residues, expected: Expectation
 ) -> frozenset[str]:
@@ -159,6 +152,8 @@ def tokens_left(
     folded = fold("\n".join(texts))
     found |= residues.words.intersection(WORD.findall(folded))
     found |= residues.numbers.intersection(DIGITS.findall(folded))
+    for plain in map(fold, texts) if residues.spelled else ():
+        found |= {plain[slice(*span)] for span in spans_of_days(plain, residues.spelled)}
     return frozenset(found | {phrase for phrase in residues.phrases if holds(folded, phrase)})
 
 

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final, Literal
 
-from pleura.anonymizer import dates
 from pleura.anonymizer.actions import dictionary_vr, is_standard_uid
+from pleura.anonymizer.dates import parse_day
 from pleura.anonymizer.header import character_sets_of
 from pleura.anonymizer.profile import Profile
 from pleura.anonymizer.prose import announced_names
@@ -146,7 +146,7 @@ def _add_value(seeds: Seeds, vr: str, part: str) -> None:
         if len(part) >= 8 and not is_standard_uid(part):
             seeds.uids.add(part)
     elif vr in ("DA", "DT"):
-        day = dates.parse_date(part[:8] if vr == "DT" else part)
+        day = parse_day(part)
         if day is not None:
             seeds.add_date(day)
     else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import lru_cache
@@ -18,7 +18,9 @@ from typing import Final
 from pydicom.charset import convert_encodings, decode_bytes, encode_string, python_encoding
 from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS
 
-from pleura.anonymizer.vocabulary import holds
+from pleura.anonymizer.dates import Spelled, spans_of_days, spelled
+from pleura.anonymizer.patterns import DATES
+from pleura.anonymizer.vocabulary import MARKS, holds
 
 MIN_PHRASE: Final = 4
 
@@ -42,7 +44,7 @@ _WORD: Final = re.compile(r"[^\W_]+")
 _PLAIN_LETTERS: Final = str.maketrans(
     {"ł": "l", "ø": "o", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "ħ": "h",
      "ŧ": "t", "\u0640": ""}
-)  # fmt: skip
+) | MARKS  # fmt: skip
 _TWO_LETTERS: Final = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe"})
 _MIN_CODE: Final = 5  # letters and digits of an identifier that is found however it is spaced
 _MIN_CODE_DIGITS: Final = 3
@@ -94,7 +96,7 @@ def encode_text(text: str, character_sets: Sequence[str], vr: str) -> bytes | No
 
 
 def fold(text: str) -> str:
-    """Return text without case, accents and width variants."""
+    """Return text without case, accents and width variants; dashes of all kinds are one."""
     plain = unicodedata.normalize("NFKD", text).casefold()
     if plain.isascii():
         return plain
@@ -131,7 +133,7 @@ def spellings(day: date) -> tuple[str, ...]:
 
 def has_pattern(text: str) -> bool:
     """Return whether a text looks like it holds a name, number, date or address."""
-    return _PATTERNS.search(text) is not None
+    return _PATTERNS.search(text) is not None or DATES.search(fold(text)) is not None
 
 
 def is_common(text: str, terms: frozenset[str]) -> bool:
@@ -160,6 +162,7 @@ class Seeds:
     uids: set[str] = field(default_factory=set)
     codes: set[str] = field(default_factory=set)
     integers: set[int] = field(default_factory=set)
+    days: set[Spelled] = field(default_factory=set)
 
     def add_name(self, text: str) -> None:
         """Add a person's name: all groups, every part of two letters or one ideograph."""
@@ -197,12 +200,18 @@ class Seeds:
         """Add a date in every spelling."""
         for spelling in spellings(day):
             (self.numbers if spelling.isdigit() else self.phrases).add(spelling)
+        self.days.update(spelled(day))
+        self.numbers |= {f"{day:%d%m}{day.year:04d}", f"{day:%m%d}{day.year:04d}"}
         forms = ("%Y%m%d", "%d%m%Y", "%m%d%Y", "%y%m%d", "%d%m%y")
         self.integers |= {int(day.strftime(form)) for form in forms}
 
     def codes_in(self, folded: str) -> list[tuple[int, int]]:
         """Return where a folded text has an identifier, whatever stands between its letters."""
         return [m.span() for code in self.codes for m in _spaced(code).finditer(folded)]
+
+    def days_in(self, folded: str) -> Iterator[tuple[int, int]]:
+        """Yield where a folded text has a day of the header, however it is written."""
+        return spans_of_days(folded, self.days)
 
     def found_in(self, text: str) -> bool:
         """Return whether a text holds a seed: as a word, or inside one from 4 letters on.
@@ -217,7 +226,9 @@ class Seeds:
         if any(uid in text for uid in self.uids) or self.codes_in(folded):
             return True
         runs = re.findall(r"\d+", folded)
-        return any(run in self.numbers for run in runs)
+        if any(run in self.numbers for run in runs):
+            return True
+        return len(runs) > 1 and next(self.days_in(folded), None) is not None
 
     def equals_number(self, text: str) -> bool:
         """Return whether a numeric value is itself an identifier of six digits or more."""

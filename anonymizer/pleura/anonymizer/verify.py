@@ -17,6 +17,7 @@ from typing import Final
 from pydicom._uid_dict import UID_dictionary
 from pydicom.config import disable_value_validation
 
+from pleura.anonymizer.dates import parse_day, spans_of_days
 from pleura.anonymizer.errors import SelfCheckFailed
 from pleura.anonymizer.leaves import Leaf, leaves_of, preamble_of
 from pleura.anonymizer.private import load_safe_rows
@@ -30,7 +31,6 @@ from pleura.anonymizer.residues import (
     Residues,
     collect,
     fold,
-    parse_day,
 )
 from pleura.anonymizer.source import Source
 from pleura.anonymizer.vocabulary import holds
@@ -146,6 +146,7 @@ class _Suspects:
             or not residues.numbers.isdisjoint(DIGITS.findall(folded))
             or any(phrase in folded for phrase in residues.phrases)
             or any(uid in text for uid in residues.uids)
+            or any(spans_of_days(folded, residues.spelled))
         )
         lowered = b"\n".join(values).lower()
         self.in_bytes = any(raw in lowered for raw in residues.raw)
@@ -226,5 +227,7 @@ def _text_leaks(leaf: Leaf, text: str, residues: Residues, expected: Expectation
         if any(holds(folded, phrase) for phrase in residues.phrases):
             return True
         if any(uid in part for uid in residues.uids):
+            return True
+        if any(spans_of_days(folded, residues.spelled)):
             return True
     return False

@@ -42,6 +42,14 @@ _PREFIXES: Final = (
     "un", "over", "mid", "broncho", "thoraco",
 )  # fmt: skip
 MIN_STEM: Final = 4
+# Whatever looks like a dash (category Pd, and the minus) is one; so with slashes and dots.
+MARKS: Final = str.maketrans(
+    dict.fromkeys(
+        "\u058a\u05be\u1400\u1806\u2010\u2011\u2012\u2013\u2014\u2015\u2e17\u2e1a\u2e3a\u2e3b\u2e40"
+        "\u2e5d\u301c\u3030\u30a0\ufe31\ufe32\ufe58\ufe63\uff0d\U00010ead\u2043\u2212", "-"
+    )
+    | {"\u2044": "/", "\u2215": "/", "\u2022": "·", "\u2027": "·", "\u2219": "·", "\u22c5": "·"}
+)  # fmt: skip
 
 
 @cache

@@ -37,7 +37,7 @@ def left(vr: str, text: str, tag: int = 0x00204000) -> set[str]:
 def test_names_ids_and_dates_are_tokens_and_what_an_option_keeps_is_none() -> None:
     found = collect(SOURCE, EXPECTED)
     assert found.words == {"quibbleworth", "yes"}
-    assert found.numbers == {"4455667", "20200131"}
+    assert found.numbers == {"4455667", "20200131", "31012020", "01312020"}
     assert {"mrn-7733", "2020-01-31"} < found.phrases
     assert "sn-1234" not in found.phrases
 
