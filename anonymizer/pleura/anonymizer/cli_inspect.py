@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -30,13 +31,15 @@ from pleura.anonymizer.cli_common import (
 from pleura.anonymizer.cli_pseudonym import pseudonym_command
 from pleura.anonymizer.cli_receipt import receipt_command
 from pleura.anonymizer.cli_verify import verify_command
-from pleura.anonymizer.explain import Explained, explain, refusal_of
+from pleura.anonymizer.explain import Explained, explain, legend_of, refusal_of
 
 InFile = Annotated[
     Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="DICOM file.")
 ]
 
 
+_NAME: Final = 36  # letters of an attribute's name: nine of ten fit
+_HEAD: Final = f"{'attribute':<22} {'name':<{_NAME}} VR {'what is done':<14} rule"
 _ORDER: Final = (
     "keygen", "explain", "preview", "run", "verify", "receipt", "pseudonym", "erase",
 )  # fmt: skip
@@ -84,16 +87,31 @@ def explain_command(
         chosen = chosen_profile(profile, options, keep, "")
         if code := refusal_of(file):
             console().print(f"run would refuse this file: {code}. {hint_of(code)}", soft_wrap=True)
-        for line in explain(file, chosen, show_values=show_values):
-            print_data(_explained(line, as_json=as_json))
-
-
-def _explained(line: Explained, *, as_json: bool) -> str:
+        lines = list(explain(file, chosen, show_values=show_values))
     if as_json:
-        record = {"path": line.path, "vr": line.vr, "action": line.action, "source": line.source}
-        return json.dumps(record if line.value is None else record | {"value": line.value})
-    text = f"{line.path:<24} {line.vr}  {line.action:<14} {line.source:<17}"
-    return (text if line.value is None else f"{text} {line.value}").rstrip()
+        print_data(*map(_as_json, lines))
+        return
+    print_data(_HEAD, *map(_as_text, lines))
+    talk = console()
+    talk.print()
+    for word, meaning in legend_of(lines).items():
+        talk.print(f"{word:<17} {meaning}", soft_wrap=True, markup=False)
+
+
+def _as_json(line: Explained) -> str:
+    record = asdict(line)
+    if line.value is None:
+        del record["value"]
+    return json.dumps(record)
+
+
+def _as_text(line: Explained) -> str:
+    """Return a row of the table; what lies in an item is indented below its sequence."""
+    depth = line.path.count("[")
+    place = "  " * depth + (line.path[line.path.rindex("[") :] if depth else line.path)
+    name = line.keyword if len(line.keyword) <= _NAME else line.keyword[: _NAME - 2] + ".."
+    row = f"{place:<22} {name:<{_NAME}} {line.vr} {line.action:<14} {line.source:<17}"
+    return (row if line.value is None else f"{row} {line.value}").rstrip()
 
 
 def preview_command(

@@ -7,12 +7,13 @@ where the object's definition wants one. Values are shown only if asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
+from pydicom.datadict import keyword_for_tag
 
 from pleura.anonymizer.burnedin.policy import check_face
 from pleura.anonymizer.errors import Quarantined
@@ -40,6 +41,33 @@ _ORDERS: Final = {
 _WRITTEN: Final = {0x00100010: "pseudonym", 0x00100020: "pseudonym"} | dict.fromkeys(
     (0x00120062, 0x00120063, 0x00120064, 0x00280303), "mark"
 )
+_BY_VR: Final = "rule of"
+LEGEND: Final = {
+    "remove": "it goes",
+    "empty": "it stays without its value",
+    "dummy": "an invented value of its kind",
+    "map UID": "another UID, everywhere the same one",
+    "pseudonym": "the patient's pseudonym",
+    "mark": "written anew: says what was done",
+    "shift date": "moved by the patient's number of days",
+    "keep time": "the time of day stays",
+    "clean items": "it stays; its items follow, each element with its own rule",
+    "clean words": "only words known to be harmless stay",
+    "keep if clean": "it stays, but for what names the patient",
+    f"{_BY_VR} ..": "the kind of value (VR) decides: numbers and codes stay, texts are cleaned",
+    "row 2024e": "PS3.15 Table E.1-1, edition 2024e",
+    "row 2026c": "PS3.15 Table E.1-1, edition 2026c",
+    "house": "Pleura's own rule, where the table has none",
+    "house group": "Pleura's own rule for a whole group",
+    "keep list": "harmless: on Pleura's list of what may stay",
+    "minimal list": "harmless, but this profile keeps fewer attributes",
+    "structure": "lengths, curves and overlays, treated by their form",
+    "option": "an option of the profile changes the row of the table",
+    "safe private list": "PS3.15 Table E.3.10-1: private, but known to be safe",
+    "private": "private attributes go",
+    "no rule": "nobody says that it is harmless",
+}
+"""What the words for actions and rules mean; `rule of ..` stands for that of any VR."""
 _BODY_PART: Final = 0x00180015
 _SHOWN_CHARACTERS: Final = 64
 _NUMBERS: Final = {
@@ -51,9 +79,13 @@ _SOP_CLASS: Final = 0x00080016
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """What happens to one element; `value` is None unless values were asked for."""
+    """What happens to one element; `value` is None unless values were asked for.
+
+    `keyword`: the dictionary's, empty for a private or unknown element.
+    """
 
     path: str
+    keyword: str
     vr: str
     action: str
     source: RuleSource
@@ -110,6 +142,15 @@ def explain_parsed(
     yield from _walk(parsed.elements, "", (), given)
 
 
+def legend_of(lines: Iterable[Explained]) -> dict[str, str]:
+    """Return the words that were used of `LEGEND`, in its order, and what they mean."""
+    used: set[str] = set()
+    for line in lines:
+        is_by_vr = line.action.startswith(_BY_VR)
+        used |= {f"{_BY_VR} .." if is_by_vr else line.action, line.source}
+    return {word: meaning for word, meaning in LEGEND.items() if word in used}
+
+
 def rule_source(rules: Rules, profile: Profile, tag: int, vr: str) -> RuleSource:
     """Return where the rule for an attribute of the standard or a private one stands."""
     group = tag >> 16
@@ -164,22 +205,22 @@ def _walk(
     safe = set(listed) | {tag & 0xFFFF0000 | tag >> 8 & 0xFF for tag in listed}  # creators too
     for element in elements:
         tag, vr = element.tag, element.vr
-        where = above + describe(tag)
+        where, name = above + describe(tag), keyword_for_tag(tag)
         value = None
         if given.show_values:
             value = _shown(element, sets, big_endian=given.big_endian)
         if tag in safe:
-            yield Explained(where, vr, "keep if clean", "safe private list", value)
+            yield Explained(where, name, vr, "keep if clean", "safe private list", value)
             continue
         kind = attribute_type(given.sop_class, path, tag) if tag in rules.compound else None
         action = rules.resolve(tag, vr, profile, kind)
         is_plain = action in _ORDERS and (action, vr) != ("K", "AS")  # a kept age is capped
-        order = _ORDERS[action] if is_plain else f"rule of {vr}"
+        order = _ORDERS[action] if is_plain else f"{_BY_VR} {vr}"
         if action == "shift" and vr == "TM" and not profile.shift_time:
             order = "keep time"
         if not path:
             order = _WRITTEN.get(tag, order)
-        yield Explained(where, vr, order, rule_source(rules, profile, tag, vr), value)
+        yield Explained(where, name, vr, order, rule_source(rules, profile, tag, vr), value)
         if action == "recurse" or (action == "vr" and vr == "SQ"):
             for number, item in enumerate(element.items or ()):
                 yield from _walk(item, f"{where}[{number}]", sets, given, (*path, tag))

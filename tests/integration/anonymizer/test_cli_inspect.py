@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
+from pydicom.sequence import Sequence
 
 from pleura.anonymizer import recall
 from pleura.anonymizer.pseudonyms import ProjectKey
 from tests.builders.anonymize_cli import call, pairs, run, two_files, verified
-from tests.builders.identified import PLANTED, ct_dataset, write
+from tests.builders.identified import PLANTED, ct_dataset, item, write
 
 
 @pytest.fixture
@@ -162,6 +163,26 @@ def test_explain_names_rules_and_no_value(site: Path) -> None:
     assert not any(value in result.output for value in PLANTED.values())
     assert json.loads(call(*words, "--json").stdout.splitlines()[0])["path"]
     assert call(*words, "--show-values").exit_code == 2
+
+
+def test_explain_names_attributes_in_lines_of_100_columns_and_tells_its_words(site: Path) -> None:
+    long = "ReferencedGeneralPurposeScheduledProcedureStepTransactionUID"
+    inner = item(CodeValue="T-28000", RelatedSeriesSequence=Sequence([item(StudyInstanceUID="1")]))
+    image = ct_dataset(AnatomicRegionSequence=Sequence([inner]), **{long: "1.2.3"})
+    write(site / "in" / "a.dcm", image)
+    words = ("explain", site / "in" / "a.dcm", "--profile", "hipaa_safe_harbor")
+    result = call(*words)
+    lines = result.stdout.splitlines()
+    assert lines[0].split()[:3] == ["attribute", "name", "VR"]
+    (name,) = (line.split()[1:3] for line in lines if line.startswith("(0010,0010)"))
+    assert name == ["PatientName", "PN"]
+    assert any(line.startswith("  [0](0008,0100)") and "CodeValue" in line for line in lines)
+    assert len({line.index(" SQ ") for line in lines if " SQ " in line}) == 1
+    assert all(len(line) <= 100 for line in (*lines, *result.stderr.splitlines()))
+    assert "keep list" in result.stderr
+    found = [json.loads(line) for line in call(*words, "--json").stdout.splitlines()]
+    assert {one["keyword"] for one in found} >= {"PatientName", long}
+    assert call(*words, "--json").stderr == ""
 
 
 def test_an_option_the_profile_does_not_offer_is_refused(site: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydicom.sequence import Sequence
@@ -12,9 +13,12 @@ from pleura.anonymizer.encoding import DicomFile, Element, syntax_of
 from pleura.anonymizer.engine import deidentify_file
 from pleura.anonymizer.errors import NotDicom
 from pleura.anonymizer.explain import (
+    LEGEND,
     Explained,
+    RuleSource,
     explain,
     explain_parsed,
+    legend_of,
     refusal_of,
     rule_source,
 )
@@ -57,6 +61,26 @@ def test_each_element_is_named_with_its_rule_and_without_its_value(source: Path)
     assert named["(0008,2218)"].action == "clean items"
     assert "(0008,2218)[0](0008,0104)" in named
     assert (named["(0019,100C)"].action, named["(0019,100C)"].source) == ("remove", "private")
+
+
+def test_each_element_has_the_keyword_of_the_dictionary(source: Path) -> None:
+    named = by_path(list(explain(source, HIPAA)))
+    assert named["(0010,0010)"].keyword == "PatientName"
+    assert named["(0008,2218)[0](0008,0104)"].keyword == "CodeMeaning"
+    assert named["(0019,100C)"].keyword == named["(0019,0010)"].keyword == ""
+
+
+def test_every_word_of_a_rule_is_told(source: Path) -> None:
+    assert set(get_args(RuleSource)) <= set(LEGEND)
+    for profile in (HIPAA, GDPR, RESEARCH):
+        for one in explain(source, profile):
+            words = legend_of([one])
+            assert len(words) == 2, one
+            assert all(line.strip() for line in words.values())
+    found = legend_of(explain(source, RESEARCH))
+    assert set(found) <= set(LEGEND)
+    assert "rule of .." in found
+    assert "minimal list" not in found  # only what was said
 
 
 def test_an_option_that_changes_a_row_is_said(source: Path) -> None:
