@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from pleura.anonymizer.actions import Context, dictionary_vr, dummy
+from pleura.anonymizer.content_items import without_identity
 from pleura.anonymizer.errors import IodBroken
 from pleura.anonymizer.iod import attribute_type, missing_required
 from pleura.anonymizer.rules import describe
@@ -38,6 +39,7 @@ def complete(
             has no dummy.
     """
     _check_essentials(before, after)
+    before = without_identity(before)
     missing = missing_required(sop_class, before, after)
     if not missing:
         return list(after)

@@ -66,6 +66,18 @@ def tells_identity(item: Sequence[Element]) -> bool:
     return any(_is_too_old(one) for one in (item, *measured))
 
 
+def without_identity(elements: Sequence[Element]) -> list[Element]:
+    """Return the elements without such items, at any depth, so that both trees pair up."""
+    left: list[Element] = []
+    for element in elements:
+        if element.items:
+            items = [without_identity(i) for i in element.items if not tells_identity(i)]
+            left.append(Element(element.tag, element.vr, items=items))
+        else:
+            left.append(element)
+    return left
+
+
 def _codes(item: Sequence[Element], tag: int) -> Iterator[tuple[set[str], str]]:
     """Yield values and meaning, in lower case, of every code of a sequence."""
     for element in item:

@@ -104,3 +104,31 @@ def test_a_concept_coded_by_a_long_value_is_read_too(tmp_path: Path) -> None:
     assert content.items is not None
     assert tells_identity(content.items[0])
     assert not tells_identity([])
+
+
+def test_what_an_item_that_went_had_is_not_put_into_the_next(tmp_path: Path) -> None:
+    coded = item(
+        RelationshipType="CONTAINS",
+        ValueType="CODE",
+        ConceptNameCodeSequence=code("121071", "DCM", "Finding"),
+        ConceptCodeSequence=code("52988006", "SCT", "Lesion"),
+    )
+    text = item(
+        RelationshipType="CONTAINS",
+        ValueType="TEXT",
+        ConceptNameCodeSequence=code("121071", "DCM", "Finding"),
+        TextValue="lung clear",
+    )
+    outer = item(
+        RelationshipType="CONTAINS",
+        ValueType="CONTAINER",
+        ConceptNameCodeSequence=code("121070", "DCM", "Findings"),
+        ContentSequence=Sequence([number(code("397669002"), "63", "a"), coded, text]),
+    )
+    age = number(code("397669002"), "63", "a")
+    first, second, third = left(tmp_path, age, coded, text, outer)
+    assert set(first.keys()) == set(coded.keys())
+    assert set(second.keys()) == set(text.keys())
+    assert [set(i.keys()) for i in third.ContentSequence] == [
+        set(coded.keys()), set(text.keys()),
+    ]  # fmt: skip
