@@ -112,6 +112,15 @@ def test_redaction_keeps_every_other_pixel_in_any_syntax(tmp_path: Path, syntax:
     assert gone.mean() < 0.15
 
 
+def test_letters_of_any_size_go(tmp_path: Path) -> None:
+    frame = (ground() * 10 + 1).astype(np.uint16)
+    letters = ink("ZORBA", 40, 90, size=48)
+    frame[letters] = 4000
+    ds = picture(ct_dataset(Modality="DX"), frame[None], "MONOCHROME2")
+    after = pixels(run(write(tmp_path / "a.dcm", ds), tmp_path / "out"))
+    assert blackened(frame, after, int(frame.min()))[letters].all()
+
+
 def test_black_of_an_inverted_radiograph_is_its_largest_value(tmp_path: Path) -> None:
     frame = (ground() * 10 + 1).astype(np.uint16)
     letters = ink(NAME, 30, 120)

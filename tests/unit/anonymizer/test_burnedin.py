@@ -69,7 +69,8 @@ class BrightFinder:
         box = AT if rows.size == 0 else Box(
             int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
         ).moved(place.x0, place.y0)  # fmt: skip
-        return [Found(box, self.text, 0.99)]
+        is_edge = box.height == grey.shape[0]  # the bright end of `blank`, no line
+        return [] if is_edge else [Found(box, self.text, 0.99)]
 
 
 def blank() -> np.ndarray:
@@ -127,7 +128,9 @@ def test_near_a_seed_is_a_quarter_of_a_word_or_four_digits() -> None:
         (Found(AT, "x", 0.7), "noise"),
         (Found(AT, "--", 0.99), "noise"),
         (Found(Box(10, 10, 60, 16), "QUILL", 0.99), "noise"),
-        (Found(Box(10, 10, 300, 90), "QUILL", 0.99), "noise"),
+        (Found(Box(10, 10, 300, 90), "QUILL", 0.99), "redact"),
+        (Found(Box(10, 10, 300, 90), "QUILL", 0.49), "noise"),
+        (Found(Box(10, 10, 110, 62), "PORTABLE", 0.99), "marker"),
         (Found(Box(10, 10, 300, 50), "PORTABLE", 0.99), "redact"),
     ],
 )

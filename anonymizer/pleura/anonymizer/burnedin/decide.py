@@ -15,7 +15,6 @@ MARKERS: Final = frozenset(
     | {"INSP", "EXP"}
 )
 MIN_TEXT_PX: Final = 8
-MAX_HEIGHT_SHARE: Final = 0.06
 MAX_MARKER_SHARE: Final = 0.04  # "AP PORTABLE" 26 pixels high on 512 has 3 %
 _SURE: Final = 0.5
 _SURE_SHORT: Final = 0.8
@@ -67,12 +66,15 @@ def _is_joined(part: str) -> bool:
 
 
 def judge(found: Found, shape: tuple[int, ...], seeds: Seeds) -> Verdict:
-    """Return what becomes of a line of text in an image of `shape` (rows, columns)."""
+    """Return what becomes of a line of text in an image of `shape` (rows, columns).
+
+    No line is noise because its letters are large: what is read surely is text.
+    """
     if near_seed(found.text, seeds):
         return "redact"
     low = min(found.box.height, found.box.width)
     letters = sum(c.isalnum() for c in found.text)
-    if low < MIN_TEXT_PX or low > max(24.0, MAX_HEIGHT_SHARE * 2 * shape[0]):
+    if low < MIN_TEXT_PX:
         return "noise"
     share = found.box.area / (shape[0] * shape[1])
     if is_marker(found.text) and found.score >= _SURE and share <= MAX_MARKER_SHARE:
