@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydicom import dcmread
 from pydicom.uid import (
     ExplicitVRBigEndian,
@@ -119,6 +120,39 @@ def test_letters_of_any_size_go(tmp_path: Path) -> None:
     ds = picture(ct_dataset(Modality="DX"), frame[None], "MONOCHROME2")
     after = pixels(run(write(tmp_path / "a.dcm", ds), tmp_path / "out"))
     assert blackened(frame, after, int(frame.min()))[letters].all()
+
+
+@pytest.mark.parametrize("way", ["left", "right", "upside down", "mirrored", "mirrored down"])
+def test_turned_and_mirrored_text_goes(tmp_path: Path, way: str) -> None:
+    frame = (ground() * 10 + 1).astype(np.uint16)
+    letters = ink(NAME, 30, 120)
+    frame[letters] = 4000
+    sides = max(ROWS, COLUMNS)
+    frame, letters = (np.pad(a, ((0, sides - ROWS), (0, 0))) for a in (frame, letters))
+    turns = {"left": (1, 1), "right": (3, 1), "upside down": (2, 1), "mirrored": (0, -1)}
+    quarters, across = turns.get(way, (2, -1))
+    frame, letters = (np.rot90(a, quarters)[:, ::across] for a in (frame, letters))
+    ds = picture(ct_dataset(Modality="DX"), frame[None], "MONOCHROME2")
+    ds.Rows = ds.Columns = sides
+    after = pixels(run(write(tmp_path / "a.dcm", ds), tmp_path / "out"))
+    gone = blackened(frame, after, int(frame.min()))
+    assert gone[letters].all()
+    assert gone.mean() < 0.15
+
+
+@pytest.mark.parametrize("degrees", [-60, -20, 10, 35])
+def test_slanted_text_goes_along_its_slant(tmp_path: Path, degrees: int) -> None:
+    flat = np.pad(ink("QUIBBLEWORTH", 70, 105, size=22), ((100, 100), (100, 100)))
+    turned = Image.fromarray(flat).convert("L").rotate(degrees, resample=Image.Resampling.BICUBIC)
+    cover = np.asarray(turned)[40:-40, 40:-40] / 255
+    frame = (700 * (1 - cover) + 4000 * cover).astype(np.uint16)
+    frame[0, 0] = 1
+    ds = picture(ct_dataset(Modality="DX"), frame[None], "MONOCHROME2")
+    ds.Rows, ds.Columns = frame.shape
+    after = pixels(run(write(tmp_path / "a.dcm", ds), tmp_path / "out"))
+    gone = blackened(frame, after, 1)
+    assert gone[cover > 0.3].all()
+    assert gone.mean() < 0.15
 
 
 def test_black_of_an_inverted_radiograph_is_its_largest_value(tmp_path: Path) -> None:

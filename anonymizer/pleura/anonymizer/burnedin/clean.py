@@ -213,6 +213,10 @@ def _look(
             verdict = judge(found, work.shape, seeds)
             if verdict == "marker":
                 markers.append(found.box)
+            elif verdict == "redact" and found.chain:
+                if sum(box.area for box in found.chain) > 2 * MAX_BOX_SHARE * work.size:
+                    raise TextBoxTooLarge(counts={"boxes": 1})
+                gone += found.chain
             elif verdict == "redact":
                 box = along_ink(work, found.box)
                 gone += [box] if box.area <= MAX_BOX_SHARE * work.size else _halves(box, work.size)

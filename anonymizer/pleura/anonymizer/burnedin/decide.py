@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final, Literal
 
-from pleura.anonymizer.burnedin.finder import Found
+from pleura.anonymizer.burnedin.finder import MIN_TEXT_PX, SURE, Found
 from pleura.anonymizer.text import Seeds, fold
 
 Verdict = Literal["redact", "marker", "noise"]
@@ -14,10 +14,7 @@ MARKERS: Final = frozenset(
     {"L", "R", "LT", "RT", "AP", "PA", "LAT", "ERECT", "SUPINE", "UPRIGHT", "DECUB", "PORTABLE"}
     | {"INSP", "EXP"}
 )
-MIN_TEXT_PX: Final = 8
 MAX_MARKER_SHARE: Final = 0.04  # "AP PORTABLE" 26 pixels high on 512 has 3 %
-_SURE: Final = 0.5
-_SURE_SHORT: Final = 0.8
 _WORD: Final = re.compile(r"[^\W_]+")
 
 
@@ -73,12 +70,9 @@ def judge(found: Found, shape: tuple[int, ...], seeds: Seeds) -> Verdict:
     if near_seed(found.text, seeds):
         return "redact"
     low = min(found.box.height, found.box.width)
-    letters = sum(c.isalnum() for c in found.text)
     if low < MIN_TEXT_PX:
         return "noise"
     share = found.box.area / (shape[0] * shape[1])
-    if is_marker(found.text) and found.score >= _SURE and share <= MAX_MARKER_SHARE:
+    if is_marker(found.text) and found.score >= SURE and share <= MAX_MARKER_SHARE:
         return "marker"
-    if letters == 0 or found.score < (_SURE_SHORT if letters <= 2 else _SURE):
-        return "noise"
-    return "redact"
+    return "redact" if found.is_sure else "noise"

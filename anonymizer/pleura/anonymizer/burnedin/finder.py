@@ -2,14 +2,15 @@
 
 Text is looked for in the plain view and in one whose local contrast was evened out, tile by
 tile, because the network costs far more per pixel beyond about 1,200 pixels a side. Every
-find is read, then grown along its line over strokes as strong as its own.
+find is grown along its line over strokes as strong as its own and read, along its slant if it
+has one; a line that is not read surely is read again upside down and mirrored.
 """
 
 from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.util import find_spec
@@ -17,7 +18,9 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-from pleura.anonymizer.burnedin.boxes import Box
+from pleura.anonymizer.burnedin.boxes import Box, around
+from pleura.anonymizer.burnedin.slants import Slant, distinct, slant_of
+from pleura.anonymizer.burnedin.strokes import along_ink
 from pleura.anonymizer.burnedin.view import Grey
 from pleura.anonymizer.errors import OcrUnavailable
 
@@ -27,16 +30,62 @@ _EVEN_RADIUS: Final = 12
 _EVEN_FLOOR: Final = 5.0
 _BORDER_SHARE: Final = 0.03
 _THIN: Final = 3
+SURE: Final = 0.5
+SURE_SHORT: Final = 0.8
+MIN_TEXT_PX: Final = 8
+_WIDE_LETTER: Final = 2.5  # heights; a line of fewer letters was read in part
+_SHORTEST: Final = 2.0  # heights; what is shorter is no word to read again
+_AS_SEEN: Final = ((1, 1),)
+_TURNED: Final = ((-1, -1), (1, -1), (-1, 1))  # rows and columns: upside down, mirrored, both
 _SHORT_SIDE: Final = 736  # pixels; the detector enlarges a picture until its short side has them
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One line of text: where it is, what it reads, and how sure (0..1) the reader is."""
+    """One line of text: where it is, what it reads, and how sure (0..1) the reader is.
+
+    `chain` has small boxes that cover a slanted line, whose `box` covers far more.
+    """
 
     box: Box
     text: str
     score: float
+    chain: tuple[Box, ...] = ()
+
+    @property
+    def letters(self) -> int:
+        """Letters and digits read."""
+        return sum(c.isalnum() for c in self.text)
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether it is text, as the reader sees it."""
+        return self.letters > 0 and self.score >= (SURE_SHORT if self.letters <= 2 else SURE)
+
+    def moved(self, x: int, y: int) -> Found:
+        """Return the line shifted by x columns and y rows."""
+        chain = tuple(box.moved(x, y) for box in self.chain)
+        return replace(self, box=self.box.moved(x, y), chain=chain)
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A line to be read: where it is and how it looks in the plain and the evened view."""
+
+    box: Box
+    chain: tuple[Box, ...]
+    crops: tuple[Grey, ...]
+
+    @property
+    def clearest(self) -> Grey:
+        """The evened view, but for letters so large that it leaves their edges only."""
+        return self.crops[-1 if self.crops[0].shape[0] <= 2 * _EVEN_RADIUS + 4 else 0]
+
+    @property
+    def is_word(self) -> bool:
+        """Whether it is long enough for a word."""
+        rows, columns = (int(side) for side in self.crops[0].shape)
+        return rows >= MIN_TEXT_PX and columns >= _SHORTEST * rows
 
 
 class TextFinder(Protocol):
@@ -99,10 +148,12 @@ class RapidFinder:
         part = grey[place.slices()]
         even = self._evened(part)
         scale = max(1.0, _SHORT_SIDE / min(grey.shape)) if part.shape != grey.shape else None
-        boxes = [*self._boxes(part, scale), *self._boxes(even, scale), *self._border(part)]
-        kept = self._merged(boxes)
-        found = self._readings(part, even, [self._grown(even, box) for box in kept])
-        return [replace(one, box=one.box.moved(place.x0, place.y0)) for one in found]
+        lines = [*self._lines(part, scale), *self._lines(even, scale), *self._border(part)]
+        level = self._merged([line for line in lines if isinstance(line, Box)])
+        slanted = distinct([line for line in lines if isinstance(line, Slant)])
+        seen = [self._level(part, even, box) for box in level]
+        seen += [self._slanted(part, even, slant) for slant in slanted]
+        return [one.moved(place.x0, place.y0) for one in self._readings(seen)]
 
     def _evened(self, grey: Grey) -> Grey:
         values = grey.astype(np.float32)
@@ -113,7 +164,7 @@ class RapidFinder:
         even: Grey = np.clip((values - mean) * scale + 128, 0, 255).astype(np.uint8)
         return even
 
-    def _boxes(self, grey: Grey, scale: float | None) -> Iterator[Box]:
+    def _lines(self, grey: Grey, scale: float | None) -> Iterator[Box | Slant]:
         """Yield lines of text looked for at `scale`, or at what the detector finds best."""
         factor = scale or 1.0
         if factor > 1:
@@ -126,18 +177,24 @@ class RapidFinder:
             detect = self._detect_as_is if scale or is_thin else self._detect
             quads, _ = detect(np.repeat(part[..., None], 3, axis=2))
             for quad in quads if quads is not None else ():
-                low, high = quad.min(axis=0) / factor, quad.max(axis=0) / factor
+                corners = quad / factor
+                x, y = round(tile.x0 / factor), round(tile.y0 / factor)
+                slant = slant_of(self._cv2, corners)
+                if slant is not None:
+                    yield slant.moved(x, y)
+                    continue
+                low, high = corners.min(axis=0), corners.max(axis=0)
                 box = Box(int(low[0]), int(low[1]), int(high[0]) + 1, int(high[1]) + 1)
-                yield box.moved(round(tile.x0 / factor), round(tile.y0 / factor))
+                yield box.moved(x, y)
 
-    def _border(self, grey: Grey) -> Iterator[Box]:
+    def _border(self, grey: Grey) -> Iterator[Box | Slant]:
         rows, columns = grey.shape
         deep = max(32, int(rows * _BORDER_SHARE))
         if rows < 3 * deep or columns > _TILE:
             return  # on large pictures the letters of a band are large enough as they are
         for top in (0, rows - deep):
-            for box in self._boxes(grey[top : top + deep], 2.0):
-                yield box.moved(0, top)
+            for line in self._lines(grey[top : top + deep], 2.0):
+                yield line.moved(0, top)
 
     @staticmethod
     def _merged(boxes: list[Box]) -> list[Box]:
@@ -179,21 +236,53 @@ class RapidFinder:
             ends[1] = min(even.shape[1], ends[1] + step)
         return Box(ends[0], box.y0, ends[1], box.y1)
 
-    def _readings(self, grey: Grey, even: Grey, boxes: list[Box]) -> list[Found]:
-        if not boxes:
+    def _level(self, grey: Grey, even: Grey, box: Box) -> _Line:
+        box = self._grown(even, box)
+        place = box.grown(2, 2, grey.shape).slices()
+        return _Line(box, (), (_upright(grey[place]), _upright(even[place])))
+
+    def _slanted(self, grey: Grey, even: Grey, slant: Slant) -> _Line:
+        level, level_even = slant.strip(self._cv2, grey), slant.strip(self._cv2, even)
+        box = self._grown(level_even, slant.strip_box())
+        place = box.grown(2, 2, level.shape).slices()
+        chain = slant.chain(along_ink(level, box), grey.shape)
+        return _Line(around(chain), chain, (level[place], level_even[place]))
+
+    def _readings(self, lines: list[_Line]) -> list[Found]:
+        found = self._read_as(lines, _AS_SEEN)
+        again = [i for i, one in enumerate(found) if lines[i].is_word and _is_doubtful(one)]
+        clear = [replace(lines[i], crops=(lines[i].clearest,)) for i in again]
+        turned = self._read_as(clear, _TURNED)
+        for i, one in zip(again, turned, strict=True):
+            found[i] = max(found[i], one, key=lambda f: f.score)
+        return found
+
+    def _read_as(self, lines: list[_Line], turns: Sequence[tuple[int, int]]) -> list[Found]:
+        """Return the best reading of every line among some turns of its views."""
+        crops = [
+            np.repeat(np.ascontiguousarray(crop[::down, ::across])[..., None], 3, axis=2)
+            for line in lines
+            for crop in line.crops
+            for down, across in turns
+        ]
+        if not crops:
             return []
-        crops = []
-        for box in boxes:
-            place = box.grown(2, 2, grey.shape).slices()
-            for source in (grey, even):
-                crop = source[place]
-                if crop.shape[0] > 1.5 * crop.shape[1]:
-                    crop = np.rot90(crop)
-                crops.append(np.repeat(np.ascontiguousarray(crop)[..., None], 3, axis=2))
         read, _ = self._read(crops)
         pairs = [(str(text).strip(), float(score)) for text, score in (r[:2] for r in read)]
-        best = [max(pairs[i], pairs[i + 1], key=lambda p: p[1]) for i in range(0, len(pairs), 2)]
-        return [Found(box, *pair) for box, pair in zip(boxes, best, strict=True)]
+        count = len(pairs) // len(lines)
+        best = [max(pairs[i : i + count], key=lambda p: p[1]) for i in range(0, len(pairs), count)]
+        return [Found(x.box, *pair, x.chain) for x, pair in zip(lines, best, strict=True)]
+
+
+def _upright(crop: Grey) -> Grey:
+    return np.rot90(crop) if crop.shape[0] > 1.5 * crop.shape[1] else crop
+
+
+def _is_doubtful(found: Found) -> bool:
+    """Return whether a line was not read, or fewer letters of it than it has room for."""
+    sides = sorted((found.box.width, found.box.height))
+    is_part = not found.chain and sides[1] > _WIDE_LETTER * found.letters * sides[0]
+    return is_part or not found.is_sure
 
 
 def _with_arena(session: Any) -> Any:
