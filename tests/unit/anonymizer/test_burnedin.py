@@ -31,6 +31,9 @@ from pleura.anonymizer.text import Seeds
 
 SHAPE = (400, 400)
 AT = Box(100, 100, 180, 116)
+RADIOGRAPH, COUNTS, SEGMENTATION, DOSE = (
+    f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("1", "20", "66.4", "481.2")
+)
 
 
 def header(**changes: object) -> Header:
@@ -156,7 +159,13 @@ def test_a_line_near_a_seed_goes_whatever_its_size_and_score() -> None:
         ({}, 1, "all", (0,)),
         ({"modality": "US"}, 3, "policy", (0, 1, 2)),
         ({"modality": "US"}, 3, "off", ()),
-        ({"modality": "SEG"}, 9, "policy", ()),
+        ({"modality": "SEG", "sop_class": SEGMENTATION}, 9, "policy", ()),
+        ({"modality": "SEG", "sop_class": RADIOGRAPH}, 2, "policy", (0, 1)),
+        ({"modality": "SEG", "sop_class": COUNTS}, 2, "policy", (0, 1)),
+        ({"modality": "RTDOSE", "sop_class": RADIOGRAPH}, 1, "policy", (0,)),
+        ({"modality": "RTDOSE", "sop_class": DOSE}, 1, "policy", ()),
+        ({"modality": "NM", "sop_class": COUNTS}, 2, "policy", ()),
+        ({"modality": "NM"}, 2, "policy", (0, 1)),
         ({"image_type": ("DERIVED", "PRIMARY")}, 3, "policy", (0, 1, 2)),
         ({"has_pixels": False, "modality": "SR"}, 1, "all", ()),
     ],
@@ -167,6 +176,22 @@ def test_the_plan_names_the_frames(
     plan = plan_reading(header(**changes), frames, mode)
     assert plan.frames == expected
     assert plan.is_none is (not expected)
+
+
+@pytest.mark.parametrize(
+    ("image_type", "allocated", "expected"),
+    [
+        (("ORIGINAL", "PRIMARY", "WHOLE BODY", "EMISSION"), 16, ()),
+        (("ORIGINAL", "PRIMARY", "WHOLE BODY", "EMISSION"), 8, (0,)),
+        (("DERIVED", "PRIMARY"), 16, (0,)),
+        (("ORIGINAL", "SECONDARY"), 16, (0,)),
+    ],
+)
+def test_counts_drawn_as_a_picture_are_read(
+    image_type: tuple[str, ...], allocated: int, expected: tuple[int, ...]
+) -> None:
+    counts = header(modality="NM", sop_class=COUNTS, image_type=image_type)
+    assert plan_reading(counts, 1, "policy", allocated).frames == expected
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,15 @@ from pleura.anonymizer.header import Header
 Mode = Literal["policy", "all", "off"]
 
 _SECTIONAL: Final = frozenset({"CT", "MR", "PT"})
-_COMPUTED: Final = frozenset({"NM", "SEG", "RTDOSE"})  # counts, masks and doses, no picture
-_SECONDARY_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7"
+_STORAGE: Final = "1.2.840.10008.5.1.4.1.1."
+_SECONDARY_CAPTURE: Final = f"{_STORAGE}7"
+# Counts, masks and doses are no pictures; the storage class has to agree with the modality.
+_COMPUTED: Final = {
+    "NM": frozenset({f"{_STORAGE}20", f"{_STORAGE}5"}),
+    "SEG": frozenset({f"{_STORAGE}66.4", f"{_STORAGE}66.7"}),
+    "RTDOSE": frozenset({f"{_STORAGE}481.2"}),
+}
+_COUNTS_BITS: Final = 16  # fewer hold a picture of the counts
 _HEAD: Final = frozenset({"HEAD", "BRAIN", "SKULL", "FACE", "HEADNECK", "NECK", "ORBIT", "SINUS",
                           "JAW", "MAXILLA", "MANDIBLE", "WHOLEBODY"})  # fmt: skip
 _PET_CT: Final = frozenset({"CT", "PT"})
@@ -37,12 +44,14 @@ class ReadingPlan:
         return not self.frames
 
 
-def must_be_read(header: Header) -> bool:
+def must_be_read(header: Header, allocated: int = _COUNTS_BITS) -> bool:
     """Return whether the object's pixels may hold burned-in text nobody has looked for.
 
-    Cross-sectional originals are clean by construction; projection images, secondary
-    captures, colour, overlays drawn into unused pixel bits and anything of an unlisted
-    modality are not. A `NO` in (0028,0301) is never believed, a `YES` is.
+    Cross-sectional originals are clean by construction, and so are masks, doses and original
+    counts of their own storage classes; projection images, secondary captures, colour,
+    overlays drawn into unused pixel bits, counts derived or of fewer than 16 bits `allocated`,
+    and anything of an unlisted modality are not. A `NO` in (0028,0301) is never believed, a
+    `YES` is.
     """
     if not header.has_pixels:
         return False
@@ -50,14 +59,22 @@ def must_be_read(header: Header) -> bool:
     is_capture = header.sop_class.startswith(_SECONDARY_CAPTURE) or bool(
         {"SECONDARY", "SCREEN SAVE"} & set(header.image_type)
     )
-    unlisted = header.modality not in _SECTIONAL | _COMPUTED
+    unlisted = header.modality not in _SECTIONAL and not _is_computed(header)
     is_original = header.image_type[:2] == ("ORIGINAL", "PRIMARY")
     is_derived = header.modality in _SECTIONAL and not is_original
+    if header.modality == "NM":
+        is_derived = "DERIVED" in header.image_type or allocated < _COUNTS_BITS
     is_marked = header.says_burned_in or header.has_embedded_overlay
     return unlisted or is_capture or is_derived or is_colour or is_marked
 
 
-def plan_reading(header: Header, frames: int, mode: Mode) -> ReadingPlan:
+def _is_computed(header: Header) -> bool:
+    return header.sop_class in _COMPUTED.get(header.modality, ())
+
+
+def plan_reading(
+    header: Header, frames: int, mode: Mode, allocated: int = _COUNTS_BITS
+) -> ReadingPlan:
     """Return the frames to read of an object with this many frames.
 
     Projection images, captures, colour and every unlisted modality: all frames. Slices of CT,
@@ -68,7 +85,7 @@ def plan_reading(header: Header, frames: int, mode: Mode) -> ReadingPlan:
     if mode == "off" or not header.has_pixels:
         return ReadingPlan()
     every = ReadingPlan(tuple(range(frames)))
-    if mode == "all" or must_be_read(header):
+    if mode == "all" or must_be_read(header, allocated):
         return every
     if header.modality in _COMPUTED or frames == 1:
         return ReadingPlan(is_slice=header.modality in _SECTIONAL)
