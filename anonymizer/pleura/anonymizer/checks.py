@@ -65,6 +65,12 @@ AUDITED: Final[dict[str, Check]] = {
 }
 """Made where an audit lies beside the folder; the last two only if its chain holds."""
 
+END_UNKNOWN: Final = Check(
+    "no line of the audit was changed; without the journal, a cut end is not noticed",
+    AUDITED[AUDIT].remedy,
+)
+"""What the check of the chain promises where no journal says where the audit ended."""
+
 COMPARED: Final[dict[str, Check]] = {
     "residual": Check("no identifying value of its source is left", _INSIDE),
     "unchanged value": Check("what must change is not as in its source", _INSIDE),

@@ -16,6 +16,7 @@ from pleura.anonymizer.cli_common import (
     print_data,
 )
 from pleura.anonymizer.cohort import Evidence, OutputReceipt, receipt_of
+from pleura.anonymizer.journal import audit_mark_of
 from pleura.anonymizer.recall import STRONG_PERCENT, ReaderEvidence
 
 WORDS: Final = {
@@ -77,7 +78,9 @@ def receipt_command(
     pixels the reader finds, measured once on invented text, with the version it was measured for.
     """
     with exits_on_error():
-        receipt = receipt_of(out, beside(out, ".audit.jsonl"), with_evidence=evidence)
+        mark = audit_mark_of(beside(out, ".journal.db"))  # before the audit, which may grow
+        audit = beside(out, ".audit.jsonl")
+        receipt = receipt_of(out, audit, passes=mark, with_evidence=evidence)
     for warning in receipt.evidence.reader.warnings if receipt.evidence else ():
         console().print(f"[bold red]warning[/] {warning}", soft_wrap=True)
     if as_json:

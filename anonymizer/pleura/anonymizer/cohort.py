@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from pydicom import dcmread
 from pydicom.config import disable_value_validation
 
-from pleura.anonymizer.audit import AuditLine, AuditLog
+from pleura.anonymizer.audit import AuditLine, AuditLog, Mark
 from pleura.anonymizer.batch import LEFT_OUT
 from pleura.anonymizer.errors import AuditMissing
 from pleura.anonymizer.recall import ReaderEvidence, reader_evidence
@@ -78,12 +78,14 @@ class OutputReceipt(BaseModel, frozen=True, extra="forbid"):
     evidence: Evidence | None = None
 
 
-def receipt_of(out: Path, audit: Path, *, with_evidence: bool = False) -> OutputReceipt:
-    """Return the receipt of an output folder.
+def receipt_of(
+    out: Path, audit: Path, *, passes: Mark = Mark(), with_evidence: bool = False
+) -> OutputReceipt:
+    """Return the receipt of an output folder; `passes`: where its journal says the audit ended.
 
     Raises:
         AuditMissing: there is no audit beside it.
-        AuditBroken: the chain of the audit does not hold.
+        AuditBroken: the chain of the audit does not hold, or its end is missing.
         KeysMixed: pseudonyms of several keys, or keyed and drawn ones.
         DatabaseDamaged: the index of files beside it is no sound one.
         OSError, sqlite3.OperationalError: the host refuses to show something; nothing is written.
@@ -91,7 +93,7 @@ def receipt_of(out: Path, audit: Path, *, with_evidence: bool = False) -> Output
     """
     if not audit.exists():
         raise AuditMissing
-    log = AuditLog(audit)
+    log = AuditLog(audit, passes=passes)
     lines = list(log.lines_after(0))
     every = {line.receipt.sop_uid: line.receipt for line in lines if line.receipt is not None}
     receipts = _present(out, list(every.values()))

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 from pleura.anonymizer.audit import Mark
 from pleura.anonymizer.errors import BatchRunning
 from pleura.anonymizer.pseudonyms import Origin
-from pleura.common.database import open_database, transaction
+from pleura.common.database import open_database, open_to_read, transaction
 
 # Rows are written together: every transaction writes most pages of the indices anew.
 _TOGETHER: Final = 1024
@@ -380,6 +380,21 @@ def origin_of(path: Path) -> tuple[Origin | None, list[Path]]:
         row = db.execute("SELECT key_id, mapping FROM origin").fetchone()
         folders = [Path(os.fsdecode(f)) for (f,) in db.execute("SELECT folder FROM quarantines")]
     return None if row is None else Origin(*row), folders
+
+
+def audit_mark_of(path: Path) -> Mark:
+    """Return where a journal, if there is one, says the audit ended; nothing is written.
+
+    Raises:
+        DatabaseDamaged: the file is no sound journal.
+        sqlite3.OperationalError: the host refuses it.
+    """
+    if not path.exists() or not path.stat().st_size:
+        return Mark()
+    with closing(open_to_read(path, version=_VERSION)) as db:
+        for size_bytes, head in db.execute("SELECT size_bytes, head FROM audit"):
+            return Mark(int(size_bytes), str(head))
+    return Mark()
 
 
 def forget_patient(path: Path, patient: str) -> None:

@@ -18,7 +18,7 @@ from typing import Final, Literal
 
 from pydicom._uid_dict import UID_dictionary
 
-from pleura.anonymizer.audit import AuditLog
+from pleura.anonymizer.audit import AuditLog, Mark
 from pleura.anonymizer.checks import AUDIT, AUDITED, SCANNED
 from pleura.anonymizer.errors import AuditBroken
 from pleura.anonymizer.leaves import Leaf, leaves_of, preamble_of
@@ -109,7 +109,8 @@ class Report:
 
     `files` has the checks that a file fails by its path below the folder. `absent`: accepted by
     the audit and not there any more, as after an erasure; no failure. `keys` counts the
-    audited files by what they were named with.
+    audited files by what they were named with. `audit_end_known`: a journal says where the audit
+    ended, so that lines cut off it are noticed.
     """
 
     checked: int = 0
@@ -117,6 +118,7 @@ class Report:
     files: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     absent: int = 0
     audit_head: str = ""
+    audit_end_known: bool = False
     keys: Counter[KeyUse] = field(default_factory=Counter)
     compared: Compared | None = None
 
@@ -150,6 +152,7 @@ class Report:
             "absent": self.absent,
             "pairs": self.pairs,
             "audit_head": self.audit_head,
+            "audit_end_known": self.audit_end_known,
             "keys": [asdict(use) | {"files": n} for use, n in self.keys.items()],
             **(self.compared.to_dict() if self.compared is not None else {}),
         }
@@ -165,14 +168,18 @@ def verify_output(
     *,
     names: Names = "uid",
     audit: Path | None = None,
+    passes: Mark = Mark(),
     on_progress: Callable[[int], None] | None = None,
 ) -> Report:
     """Check every file below `out`, against the audit too if there is one.
 
-    `names`: with `mirror` files may lie anywhere below the folder.
+    `names`: with `mirror` files may lie anywhere below the folder. `passes`: where the journal
+    says the audit ended; one that is shorter, or gone, fails.
     """
-    report = Report(failed=Counter(dict.fromkeys(SCANNED, 0)))
-    accepted = _accepted(audit, report) if audit is not None and audit.exists() else None
+    report = Report(failed=Counter(dict.fromkeys(SCANNED, 0)), audit_end_known=passes != Mark())
+    accepted = None
+    if audit is not None and (audit.exists() or report.audit_end_known):
+        accepted = _accepted(audit, passes, report)
     seen = _Together()
     for number, path in enumerate(entries(out), start=1):
         place = path.relative_to(out).as_posix()
@@ -290,11 +297,11 @@ def claimed_profile(facts: Facts) -> Profile:
     )
 
 
-def _accepted(audit: Path, report: Report) -> dict[str, KeyUse] | None:
+def _accepted(audit: Path, passes: Mark, report: Report) -> dict[str, KeyUse] | None:
     """Return what the audit knows by the digest of its bytes, or None if its chain is broken."""
     report.failed[AUDIT] = 0
     try:
-        log = AuditLog(audit)
+        log = AuditLog(audit, passes=passes)
     except AuditBroken:
         report.failed[AUDIT] = 1
         return None

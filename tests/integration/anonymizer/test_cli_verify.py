@@ -73,6 +73,7 @@ def test_files_of_two_profiles_or_options_in_one_output_fail(site: Path) -> None
     run(other, "--options", "patient_chars")
     shutil.copytree(other / "out", site / "out", dirs_exist_ok=True)
     (site / "out.audit.jsonl").unlink()
+    (site / "out.journal.db").unlink()
     code, failed, _ = verified(site)
     assert (code, failed) == (1, {"profiles mixed": 2})
 
@@ -84,6 +85,44 @@ def test_every_check_that_is_made_is_explained(site: Path) -> None:
     assert set(report["failed"]) == set(EVERY)  # type: ignore[call-overload]
     text = call("verify", site / "out", *checks).stderr
     assert all(check.promise.split()[0] in text for check in EVERY.values())
+
+
+def cut(audit: Path) -> None:
+    audit.write_bytes(b"".join(audit.read_bytes().splitlines(keepends=True)[:-1]))
+
+
+def test_a_line_cut_off_the_end_of_the_audit_fails_where_the_journal_is(site: Path) -> None:
+    run(site)
+    before = sorted(site.iterdir())
+    code, failed, report = verified(site)
+    assert (code, failed, report["audit_end_known"]) == (0, {}, True)
+    assert "changed or cut" in call("verify", site / "out").stderr
+    assert call("receipt", site / "out").exit_code == 0
+    assert sorted(site.iterdir()) == before
+    cut(site / "out.audit.jsonl")
+    assert verified(site)[:2] == (1, {"audit chain": 1})
+    result = call("receipt", site / "out")
+    assert result.exit_code != 0
+    assert "DEID-AUDIT" in result.stderr
+
+
+def test_an_audit_that_the_journal_knows_and_is_gone_fails(site: Path) -> None:
+    run(site)
+    (site / "out.audit.jsonl").unlink()
+    assert verified(site)[:2] == (1, {"audit chain": 1})
+    assert "not sound" in call("verify", site / "out").stderr
+
+
+def test_without_the_journal_nobody_claims_that_the_end_is_there(site: Path) -> None:
+    run(site)
+    cut(site / "out.audit.jsonl")
+    (site / "out.journal.db").unlink()
+    _, failed, report = verified(site)
+    assert "audit chain" not in failed
+    assert report["audit_end_known"] is False
+    text = " ".join(call("verify", site / "out").stderr.split())
+    assert "without the journal" in text
+    assert "or cut" not in text
 
 
 def test_a_path_cannot_steer_a_terminal() -> None:
