@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, Literal
 
-from pleura.anonymizer.audit import AuditLog
+from pleura.anonymizer.audit import GENESIS, AuditLog
 from pleura.anonymizer.burnedin.policy import Mode
 from pleura.anonymizer.engine import Deidentified
 from pleura.anonymizer.errors import (
@@ -96,6 +96,11 @@ class BatchSummary:
     def left_out(self) -> int:
         """How many files are no objects: text, programs, a DICOMDIR."""
         return sum(self.quarantined.values()) - sum(self.refused.values())
+
+    @property
+    def has_audit(self) -> bool:
+        """Whether the audit has a line; its head is all zeros otherwise."""
+        return self.audit_head != GENESIS.hex()
 
     @property
     def is_clean(self) -> bool:

@@ -301,4 +301,7 @@ def _show(
         for code, number in summary.refused.items():
             table.add_row(code, str(number), hint_of(code))
         talk.print(table)
-    talk.print(f"audit head {summary.audit_head}", soft_wrap=True)
+    if summary.has_audit:
+        talk.print(f"audit head {summary.audit_head}", soft_wrap=True)
+    else:
+        talk.print("no audit: it was moved away, and nothing new began another", soft_wrap=True)

@@ -191,6 +191,17 @@ def test_another_key_is_refused_before_anything_is_added(site: Path) -> None:
     assert sorted(path.name for path in (site / "out").rglob("*")) == before
 
 
+def test_where_the_audit_was_moved_away_no_head_is_made_up(site: Path) -> None:
+    assert "audit head" in invoke(site).stderr
+    (site / "out.audit.jsonl").rename(site / "kept")
+    result = invoke(site)
+    assert result.exit_code == 0
+    assert "audit head" not in result.stderr
+    assert "0" * 64 not in result.stderr
+    assert "no audit" in result.stderr
+    assert not (site / "out.audit.jsonl").exists()
+
+
 def test_a_second_run_adds_to_the_name_map(site: Path) -> None:
     invoke(site, "--name-map", str(site / "names"))
     write(site / "more" / "z.dcm", ct_dataset(SOPInstanceUID="1.2.77"))
