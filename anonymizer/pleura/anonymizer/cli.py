@@ -1,8 +1,8 @@
 """`pleura anonymize`: de-identify folders of DICOM files on the site's own machine.
 
 Talks on stderr and prints data on stdout. Exit status: 0 all clean, 1 some objects in
-quarantine or a check failed, 2 usage, 3 key, rules or configuration, 4 this host cannot do it,
-130 stopped by Ctrl-C.
+quarantine or a check failed, 2 usage, 3 key, mapping, profile, folders or audit, 4 this host
+cannot do it, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations

@@ -31,14 +31,14 @@ class MappingOfOtherKey(ConfigError):
     )
 
 
-class KeysMixed(DataFault):
+class KeysMixed(ConfigError):
     code, hint = (
         "DEID-KEYS-MIXED",
-        "A cohort's objects are named under one key and in one way; redo the project's data.",
+        "Give the key this output was made with, or name another output.",
     )
 
 
-class ProfilesMixed(DataFault):
+class ProfilesMixed(ConfigError):
     code, hint = (
         "DEID-PROFILES-MIXED",
         "One output holds one profile with one set of options; name another output.",
@@ -192,8 +192,8 @@ class InternalFault(Quarantined):
     code, hint = "INTERNAL", "A fault in Pleura; report the error class. Nothing was written out."
 
 
-class AuditBroken(DataFault):
-    code, hint = "DEID-AUDIT", "The audit file was changed; keep it and start another one."
+class AuditBroken(ConfigError):
+    code, hint = "DEID-AUDIT", "The audit file was changed or cut; keep it and start another one."
 
 
 class TextResidual(Quarantined):

@@ -186,9 +186,21 @@ def test_another_key_is_refused_before_anything_is_added(site: Path) -> None:
     (site / "key").unlink()
     ProjectKey.create(site / "key")
     result = invoke(site)
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "DEID-KEYS-MIXED" in result.output
+    assert "redo" not in result.output
     assert sorted(path.name for path in (site / "out").rglob("*")) == before
+
+
+def test_another_profile_or_a_changed_audit_exits_3(site: Path) -> None:
+    """What the how-to says; 1 would say that the batch ran and put some in quarantine."""
+    invoke(site)
+    result = invoke(site, "--options", "strict_prose")
+    assert (result.exit_code, "DEID-PROFILES-MIXED" in result.stderr) == (3, True)
+    audit = site / "out.audit.jsonl"
+    audit.write_bytes(audit.read_bytes().replace(b'"ACCEPTED"', b'"REJECTED"', 1))
+    result = invoke(site)
+    assert (result.exit_code, "DEID-AUDIT" in result.stderr) == (3, True)
 
 
 def test_where_the_audit_was_moved_away_no_head_is_made_up(site: Path) -> None:

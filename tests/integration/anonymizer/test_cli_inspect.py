@@ -82,7 +82,7 @@ def test_a_broken_audit_is_a_failed_check_and_stops_a_receipt(site: Path) -> Non
     audit.write_bytes(audit.read_bytes().replace(b'"ACCEPTED"', b'"REJECTED"', 1))
     assert verified(site)[1]["audit chain"] == 1
     result = call("receipt", site / "out")
-    assert result.exit_code != 0
+    assert result.exit_code == 3
     assert "DEID-AUDIT" in result.stderr
 
 
