@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -113,10 +113,11 @@ def run(
     with exits_on_error():
         chosen = chosen_profile(profile, options, keep, justification)
         folder = quarantine or beside(out, ".quarantine")
-        _check_folders(source, out, folder)
+        drawn = mapping_file(chosen, key, mapping)
+        told = {"--key": key, "--mapping": drawn or mapping, "--name-map": name_map}
+        _check_folders(source, out, folder, told)
         project, inputs = ProjectKey.load(key), find_files(source)
         check_writable(out.parent, "the folder of the output")
-        drawn = mapping_file(chosen, key, mapping)
         if drawn is not None:
             check_writable(drawn.parent, "the folder of the mapping")
         keys = open_pseudonyms(chosen, project, drawn)
@@ -250,11 +251,29 @@ def find_files(source: Path) -> Inputs:
     return Inputs(files, len(closed), len(found) - len(files))
 
 
-def _check_folders(source: Path, out: Path, quarantine: Path) -> None:
+def _check_folders(
+    source: Path, out: Path, quarantine: Path, told: Mapping[str, Path | None]
+) -> None:
+    """Refuse folders that overlap; the files of `told`, by option, lead back to people.
+
+    Raises:
+        OutputNotSeparate: IN overlaps with another folder, or a file lies in one of the three.
+    """
     origin = source.resolve()
     for folder in (out.resolve(), quarantine.resolve()):
         if folder == origin or origin in folder.parents or folder in origin.parents:
             raise OutputNotSeparate("the input folder overlaps with another folder")
+    folders = {"input": source, "output": out, "quarantine": quarantine}
+    files = [(option, file) for option, file in told.items() if file is not None]
+    for option, file in files:
+        for name, folder in folders.items():
+            if _lies_in(file, folder.resolve()):
+                raise OutputNotSeparate(f"the file of {option} lies in the {name} folder")
+
+
+def _lies_in(file: Path, folder: Path) -> bool:
+    """Return whether a file is below a folder, as a link or as what the link leads to."""
+    return folder in file.resolve().parents or folder in (file.parent.resolve() / "x").parents
 
 
 def _show(

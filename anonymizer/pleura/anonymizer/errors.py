@@ -91,7 +91,11 @@ class ProjectKeyExists(ConfigError):
 
 
 class OutputNotSeparate(ConfigError):
-    code, hint = "DEID-OUT", "Input, output and quarantine must be three separate folders."
+    code, hint = (
+        "DEID-OUT",
+        "Input, output and quarantine must be three separate folders; key, mapping and name map "
+        "lie in none of them.",
+    )
 
 
 class NoInput(ConfigError):

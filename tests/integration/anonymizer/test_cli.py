@@ -80,6 +80,38 @@ def test_an_output_inside_the_input_exits_3(site: Path) -> None:
     assert "DEID-OUT" in result.stderr
 
 
+@pytest.mark.parametrize("option", ["--key", "--mapping", "--name-map"])
+@pytest.mark.parametrize("folder", ["in", "out", "q"])
+def test_what_leads_back_to_people_lies_in_none_of_the_folders(
+    site: Path, option: str, folder: str
+) -> None:
+    if option == "--key":
+        (site / folder).mkdir(exist_ok=True)
+        (site / "key").rename(site / folder / "file")
+    extra = [option, str(site / folder / "file"), "--profile", "hipaa_safe_harbor"]
+    before = sorted(site.rglob("*"))
+    result = invoke(site, *extra, "--quarantine", str(site / "q"))
+    assert result.exit_code == 3, result.output
+    assert "DEID-OUT:" in result.stderr
+    assert option in result.stderr
+    assert sorted(site.rglob("*")) == before
+
+
+def test_the_mapping_that_lies_beside_the_key_by_itself_is_checked_too(site: Path) -> None:
+    (site / "out").mkdir()
+    (site / "out" / "key.map.db").touch()
+    (site / "key.map.db").symlink_to(site / "out" / "key.map.db")
+    result = invoke(site, "--profile", "hipaa_safe_harbor")
+    assert (result.exit_code, "--mapping" in result.stderr) == (3, True), result.output
+
+
+def test_a_name_map_that_is_a_link_in_the_output_lies_there(site: Path) -> None:
+    (site / "out").mkdir()
+    (site / "out" / "names").symlink_to(site / "names")
+    result = invoke(site, "--name-map", str(site / "out" / "names"))
+    assert (result.exit_code, "--name-map" in result.stderr) == (3, True), result.output
+
+
 def test_a_wrong_command_line_exits_2(site: Path) -> None:
     assert invoke(site, "--jobs", "0").exit_code == 2
     assert invoke(site, source="absent").exit_code == 2
