@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -37,10 +37,11 @@ from pleura.anonymizer.cli_common import (
     stops_politely,
 )
 from pleura.anonymizer.erasure import ErasureIndex
-from pleura.anonymizer.errors import NoInput, OutputNotSeparate
+from pleura.anonymizer.errors import NoInput
 from pleura.anonymizer.holdings import Recorder, erase_from
 from pleura.anonymizer.mapping import open_pseudonyms
 from pleura.anonymizer.pseudonyms import ProjectKey
+from pleura.anonymizer.targets import check_folders, check_targets
 from pleura.anonymizer.writable import check_writable
 from pleura.common.exit_codes import ExitCode
 
@@ -115,11 +116,13 @@ def run(
         folder = quarantine or beside(out, ".quarantine")
         drawn = mapping_file(chosen, key, mapping)
         told = {"--key": key, "--mapping": drawn or mapping, "--name-map": name_map}
-        _check_folders(source, out, folder, told)
+        check_folders(source, out, folder, told)
         project, inputs = ProjectKey.load(key), find_files(source)
         check_writable(out.parent, "the folder of the output")
         if drawn is not None:
             check_writable(drawn.parent, "the folder of the mapping")
+        audit, journal = beside(out, ".audit.jsonl"), beside(out, ".journal.db")
+        check_targets(out, folder, audit, journal, name_map)  # before mapping and index are made
         keys = open_pseudonyms(chosen, project, drawn)
         with (
             stops_politely(),
@@ -249,31 +252,6 @@ def find_files(source: Path) -> Inputs:
     if not files and not closed:
         raise NoInput
     return Inputs(files, len(closed), len(found) - len(files))
-
-
-def _check_folders(
-    source: Path, out: Path, quarantine: Path, told: Mapping[str, Path | None]
-) -> None:
-    """Refuse folders that overlap; the files of `told`, by option, lead back to people.
-
-    Raises:
-        OutputNotSeparate: IN overlaps with another folder, or a file lies in one of the three.
-    """
-    origin = source.resolve()
-    for folder in (out.resolve(), quarantine.resolve()):
-        if folder == origin or origin in folder.parents or folder in origin.parents:
-            raise OutputNotSeparate("the input folder overlaps with another folder")
-    folders = {"input": source, "output": out, "quarantine": quarantine}
-    files = [(option, file) for option, file in told.items() if file is not None]
-    for option, file in files:
-        for name, folder in folders.items():
-            if _lies_in(file, folder.resolve()):
-                raise OutputNotSeparate(f"the file of {option} lies in the {name} folder")
-
-
-def _lies_in(file: Path, folder: Path) -> bool:
-    """Return whether a file is below a folder, as a link or as what the link leads to."""
-    return folder in file.resolve().parents or folder in (file.parent.resolve() / "x").parents
 
 
 def _show(

@@ -53,8 +53,8 @@ def quarantine_file(
         DiskFull: no room; nothing was left behind.
         StateInsecure: others may enter the quarantine folder.
     """
-    ensure_private_folder(folder)
-    shelf = ensure_private_folder(folder / code)
+    ensure_private_folder(folder, "the quarantine folder")
+    shelf = ensure_private_folder(folder / code, "a folder of the quarantine")
     with ExitStack() as stack:
         try:
             original = stack.enter_context(FileSource(source))

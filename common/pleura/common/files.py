@@ -105,15 +105,17 @@ def sweep_parts(folder: Path) -> int:
     return count
 
 
-def ensure_private_folder(path: Path) -> Path:
+def ensure_private_folder(path: Path, what: str = "state folder") -> Path:
     """Create `path` and missing parents with mode 0700, or check that only its owner can enter it.
+
+    `what` names the folder in the error, in our words.
 
     Raises:
         StateInsecure: the folder exists and group or others have any right on it.
     """
     create_private(path)
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        raise StateInsecure("state folder is open to others")
+        raise StateInsecure(f"{what} is open to others")
     return path
 
 

@@ -112,6 +112,28 @@ def test_a_name_map_that_is_a_link_in_the_output_lies_there(site: Path) -> None:
     assert (result.exit_code, "--name-map" in result.stderr) == (3, True), result.output
 
 
+def test_a_refused_run_leaves_nothing_behind(site: Path) -> None:
+    (site / "file").write_text("no folder")
+    before = sorted(site.iterdir())
+    for extra in (
+        ["--quarantine", str(site / "file" / "q")],
+        ["--quarantine", str(site / "out" / "q")],
+        ["--name-map", str(site / "file" / "names")],
+    ):
+        result = invoke(site, *extra, "--profile", "hipaa_safe_harbor")
+        assert result.exit_code in (3, 4), result.output
+        assert sorted(site.iterdir()) == before
+
+
+def test_a_quarantine_open_to_others_is_named_before_a_file_is_read(site: Path) -> None:
+    (site / "q").mkdir()
+    (site / "q").chmod(0o755)  # whatever the umask is
+    result = invoke(site, "--quarantine", str(site / "q"))
+    assert result.exit_code == 4
+    assert "HOST-MODE: the quarantine folder is open to others" in result.stderr
+    assert not (site / "out").exists()
+
+
 def test_a_wrong_command_line_exits_2(site: Path) -> None:
     assert invoke(site, "--jobs", "0").exit_code == 2
     assert invoke(site, source="absent").exit_code == 2

@@ -153,7 +153,7 @@ def test_an_open_quarantine_folder_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "q"
     folder.mkdir()
     folder.chmod(0o755)  # whatever the umask is
-    with pytest.raises(StateInsecure):
+    with pytest.raises(StateInsecure, match="the quarantine folder"):
         quarantine_file(source, folder, "LIMIT", key=KEY, profile="p_x")
 
 
