@@ -261,7 +261,7 @@ def _show(
         record = {
             "accepted": summary.accepted,
             "duplicates": summary.duplicates,
-            "quarantined": dict(summary.quarantined),
+            "quarantined": dict(summary.refused),
             "left_out": summary.left_out,
             "resumed": summary.resumed,
             "folders_not_readable": inputs.closed,

@@ -181,6 +181,14 @@ def test_what_lies_beside_the_objects_of_a_disc_is_left_out_and_exits_0(site: Pa
     assert not list((site / "out.quarantine").rglob("*.dcm"))
 
 
+def test_what_is_left_out_is_not_counted_as_quarantined_too(site: Path) -> None:
+    (site / "in" / "README.TXT").write_text("Insert the disc. " * 20)
+    write(site / "in" / "b.dcm", ct_dataset(SOPInstanceUID="1.2.9", BodyPartExamined="HEAD"))
+    summary = json.loads(invoke(site, "--json").stdout)
+    assert summary["quarantined"] == {"FACE_IN_FIELD": 1}
+    assert (summary["accepted"], summary["left_out"]) == (1, 1)
+
+
 def test_unread_text_is_warned_of(site: Path) -> None:
     assert "nobody looked" not in invoke(site).stderr
     result = invoke(site, "--accept-unread-text", out="other")
