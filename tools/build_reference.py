@@ -65,7 +65,8 @@ EXITS: Final[Mapping[ExitCode, str]] = {
     ExitCode.ENVIRONMENT: "this machine cannot do it now: disk, port, clock, sandbox",
     ExitCode.REFUSED: "a signature, policy, budget or privacy rule said no",
     ExitCode.UNREACHABLE: "the other side did not answer",
-    ExitCode.INTERNAL: "a fault in Pleura itself",
+    ExitCode.INTERNAL: "a fault in Pleura itself, printed as `FAULT`",
+    ExitCode.STOPPED: "stopped by Ctrl-C",
 }
 
 
@@ -117,7 +118,8 @@ def errors_page() -> str:
         "## Exit status",
         _table(("status", "name", "meaning"), exits),
         "`pleura client doctor` and `pleura client ingest` use 1 too when a check failed or an"
-        " object was quarantined.",
+        " object was quarantined. A fault that costs one file only puts it in quarantine as"
+        " `INTERNAL` (1), and the batch goes on; one that ends the command is `FAULT` (70).",
         "## Codes",
         _table(("code", "what to do", "exit", "class", "package"), sorted(rows)),
     )

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -26,6 +26,7 @@ from pleura.anonymizer.profile import OPTION_NAMES, PROFILE_NAMES, Profile, load
 from pleura.anonymizer.refusals import refusal_by_host
 from pleura.common.cli import say_error
 from pleura.common.errors import PleuraError
+from pleura.common.exit_codes import ExitCode
 
 ProfileName = Annotated[
     str, typer.Option("--profile", metavar="NAME", help=f"One of: {', '.join(PROFILE_NAMES)}.")
@@ -56,7 +57,6 @@ KeepOption = Annotated[
     Keep,
     typer.Option(help="Attributes kept. Default: what the profile says."),
 ]
-STOPPED: Final = 130  # what the shell sees of a Ctrl-C
 AsJson = Annotated[bool, typer.Option("--json", help="Print data as JSON.")]
 
 
@@ -106,7 +106,7 @@ def stops_politely() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         console().print("stopped: what is done is kept; give the same command again to go on")
-        raise typer.Exit(STOPPED) from None
+        raise typer.Exit(ExitCode.STOPPED) from None
 
 
 class Bar:

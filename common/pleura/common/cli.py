@@ -39,7 +39,7 @@ def operator_errors() -> Iterator[None]:
         sys.exit(int(exc.exit_code))
     except KeyboardInterrupt:
         console().print("stopped")
-        sys.exit(130)
+        sys.exit(int(ExitCode.STOPPED))
     except Exception as exc:  # noqa: BLE001  its text may hold a file's name or a value
         say_fault(exc)
         sys.exit(int(ExitCode.INTERNAL))
@@ -56,7 +56,7 @@ def say_fault(exc: Exception) -> None:
     """Print the class of a fault of ours and where it came up, and nothing else of it."""
     out = console()
     places = [f"{Path(f.filename).stem}:{f.lineno}" for f in extract_tb(exc.__traceback__)]
-    out.print(f"[bold red]error[/] INTERNAL: {type(exc).__name__} at {places[-1]}")
+    out.print(f"[bold red]error[/] FAULT: {type(exc).__name__} at {places[-1]}")
     out.print("  [dim]what to do:[/] report this line; nothing else of the fault is shown, for it "
               "may hold names", soft_wrap=True)  # fmt: skip
 

@@ -16,3 +16,4 @@ class ExitCode(IntEnum):
     REFUSED = 5  # a signature, policy, budget or privacy rule said no
     UNREACHABLE = 6  # the other side did not answer
     INTERNAL = 70  # a fault in Pleura itself
+    STOPPED = 130  # by Ctrl-C, as the shell says it

@@ -184,7 +184,18 @@ def test_the_detail_is_optional_and_codes_come_first() -> None:
 def test_interruption_ends_without_a_traceback() -> None:
     with pytest.raises(SystemExit) as stop, cli.operator_errors():
         raise KeyboardInterrupt
-    assert stop.value.code == 130
+    assert stop.value.code == ExitCode.STOPPED == 130
+
+
+def test_a_fault_of_the_command_has_a_word_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    """INTERNAL is a code of the quarantine: one file, and the batch goes on."""
+    with pytest.raises(SystemExit) as stop, cli.operator_errors():
+        raise KeyError("Quibbleworth")
+    assert stop.value.code == ExitCode.INTERNAL
+    said = capsys.readouterr().err
+    assert "FAULT: KeyError at " in said
+    assert "Quibbleworth" not in said
+    assert "INTERNAL" not in said
 
 
 def test_the_command_lists_what_is_installed(capsys: pytest.CaptureFixture[str]) -> None:
