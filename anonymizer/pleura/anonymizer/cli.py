@@ -100,7 +100,8 @@ def run(
         bool,
         typer.Option(
             "--accept-unread-text",
-            help="Do not look for burned-in text; every receipt says so.",
+            help="Do not look for burned-in text: nothing of any picture is read or blacked out, "
+            "known areas of ultrasound neither. Every receipt says so.",
         ),
     ] = False,
     as_json: AsJson = False,

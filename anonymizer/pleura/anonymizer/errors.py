@@ -137,7 +137,10 @@ class NoPreamble(Quarantined):
 
 
 class NoSopUid(Quarantined):
-    code, hint = "NO_SOP_UID", "SOP, series or study UID is missing; correct it at the source."
+    code, hint = (
+        "NO_SOP_UID",
+        "SOP, series or study UID is missing or not valid; correct it at the source.",
+    )
 
 
 class NoTransferSyntax(Quarantined):
@@ -171,8 +174,9 @@ class Unreadable(Quarantined):
 class OcrUnavailable(Quarantined):
     code, hint = (
         "OCR_UNAVAILABLE",
-        "The pixels may hold burned-in text, which nobody read; review the images "
-        "and pass --accept-unread-text if they are clean.",
+        "The pixels may hold burned-in text, which nobody read; install the extra `ocr`, or review "
+        "the images and pass --accept-unread-text if they are clean: nothing of any picture is "
+        "read or blacked out then, known areas of ultrasound neither.",
     )
 
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 from pleura.anonymizer import cli
 from pleura.anonymizer.cli import app
+from pleura.anonymizer.errors import OcrUnavailable
 from pleura.anonymizer.pseudonyms import ProjectKey
 from tests.builders.identified import PLANTED, ct_dataset, write
 
@@ -193,6 +194,9 @@ def test_unread_text_is_warned_of(site: Path) -> None:
     assert "nobody looked" not in invoke(site).stderr
     result = invoke(site, "--accept-unread-text", out="other")
     assert "nobody looked for burned-in text" in result.stderr
+    for said in (OcrUnavailable.hint, CliRunner().invoke(app, ["run", "--help"]).output):
+        words = " ".join(said.replace("│", " ").split())
+        assert "nothing of any picture is read or blacked out" in words
 
 
 def test_ctrl_c_says_how_to_go_on_and_exits_130(

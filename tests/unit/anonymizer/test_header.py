@@ -58,6 +58,7 @@ def test_the_burned_in_policy(tmp_path: Path, changes: dict[str, object], needed
         ({"SOPInstanceUID": "1.2\\1.3"}, NoSopUid),
         ({"SOPInstanceUID": "Quibbleworth"}, NoSopUid),
         ({"StudyInstanceUID": None}, NoSopUid),
+        ({"StudyInstanceUID": "1." + "2" * 63}, NoSopUid),
         ({"SeriesInstanceUID": "1.2.840.10008.1.2"}, NoSopUid),
         ({"SOPClassUID": "1.2.3.4"}, SopRefused),
         ({"SOPClassUID": "1.2.840.10008.1.1"}, SopRefused),
@@ -111,3 +112,7 @@ def test_sequences_in_the_place_of_values_are_empty(tmp_path: Path) -> None:
     ds.add_new(0x00280010, "SQ", [item(PatientName="x")])
     path = write(tmp_path / "a", ds, syntax=ImplicitVRLittleEndian)
     assert read_header(parse_file(path.read_bytes())).accession != "x"
+
+
+def test_the_advice_for_a_uid_fits_one_that_is_there_and_no_uid() -> None:
+    assert "missing or not valid" in NoSopUid.hint
