@@ -29,6 +29,7 @@ from pleura.anonymizer.cli_common import (
     beside,
     chosen_profile,
     console,
+    counted,
     exits_on_error,
     hint_of,
     mapping_file,
@@ -204,8 +205,9 @@ def erase(
         return
     talk = console()
     again = " (erased before already)" if done.is_repeat else ""
-    talk.print(f"deleted {done.files} files and {swept} quarantined copies{again}")
-    talk.print(f"deleted {done.mapping_rows} rows of the mapping")
+    copies = counted(swept, "quarantined copy", "quarantined copies")
+    talk.print(f"deleted {counted(done.files, 'file')} and {copies}{again}")
+    talk.print(f"deleted {counted(done.mapping_rows, 'row')} of the mapping")
     for use in done.rounds:
         talk.print(f"trained on: cohort {use.cohort}, run {use.run}, round {use.round}")
     talk.print("Not touched: the source files, name maps and what a model has learned.")
@@ -275,7 +277,7 @@ def _show(
     talk = console()
     total = summary.accepted + summary.duplicates + sum(summary.quarantined.values())
     rate = total / summary.seconds if summary.seconds > 0 else 0.0
-    talk.print(f"{total} files in {summary.seconds:.1f} s ({rate:.1f} a second)")
+    talk.print(f"{counted(total, 'file')} in {summary.seconds:.1f} s ({rate:.1f} a second)")
     talk.print(f"  accepted    {summary.accepted:>8}   in {out}", soft_wrap=True, markup=False)
     if summary.duplicates:
         talk.print(f"  duplicates  {summary.duplicates:>8}   equal objects, kept once")
@@ -291,7 +293,9 @@ def _show(
         talk.print(f"  left out    {summary.left_out:>8}   no objects: texts, programs, a DICOMDIR")
     if summary.refused:
         count = sum(summary.refused.values())
-        talk.print(f"  quarantined {count:>8}   in {quarantine}", soft_wrap=True, markup=False)
+        talk.print(
+            f"  quarantined {count:>8}   in {quarantine.absolute()}", soft_wrap=True, markup=False
+        )
         table = Table(box=None, padding=(0, 2), show_header=False)
         table.add_column(no_wrap=True)
         table.add_column(justify="right", no_wrap=True)

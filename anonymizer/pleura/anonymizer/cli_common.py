@@ -160,6 +160,11 @@ def chosen_profile(name: str, options: str, keep: Keep, justification: str) -> P
     return profile.with_justification(justification) if justification else profile
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """Return a number with its noun: 1 file, 2 files."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 def beside(out: Path, suffix: str) -> Path:
     """Return the file beside an output folder that belongs to it."""
     return out.with_name(out.name + suffix)

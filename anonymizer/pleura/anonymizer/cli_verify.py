@@ -17,6 +17,7 @@ from pleura.anonymizer.cli_common import (
     OutFolder,
     beside,
     console,
+    counted,
     exits_on_error,
     print_data,
     progress,
@@ -92,14 +93,15 @@ def _table() -> Table:
 
 def _show_report(report: Report) -> None:
     talk = console()
-    talk.print(f"{report.checked:,} files, {report.pairs:,} compared with their source")
+    pairs = f", {report.pairs:,} compared with their source" if report.compared is not None else ""
+    talk.print(counted(report.checked, "file") + pairs)
     talk.print(_checks(report))
     if AUDIT not in report.failed:
         talk.print("no audit beside OUT: nobody knows whether these bytes are those run wrote")
     if len(report.keys) > 1:
         for use, count in report.keys.items():
             kind = "drawn" if use.mapping == "random" else "computed"
-            talk.print(f"key {use.key_id} v{use.key_version}, {kind}: {count:,} files")
+            talk.print(f"key {use.key_id} v{use.key_version}, {kind}: {counted(count, 'file')}")
     if report.compared is not None:
         _show_compared(talk, report.compared)
     _show_files(talk, report)

@@ -125,7 +125,7 @@ class Quarantined(DataFault):
 
 
 class NotDicom(Quarantined):
-    code, hint = "NOT_DICOM", "The file is no DICOM object; it was left out."
+    code, hint = "NOT_DICOM", "The file is no DICOM object; run leaves it out."
 
 
 class Truncated(Quarantined):
@@ -148,7 +148,7 @@ class NoTransferSyntax(Quarantined):
 
 
 class MediaDirectory(Quarantined):
-    code, hint = "MEDIA_DIRECTORY", "A DICOMDIR lists names and no image; it was left out."
+    code, hint = "MEDIA_DIRECTORY", "A DICOMDIR lists names and no image; run leaves it out."
 
 
 class SopRefused(Quarantined):

@@ -269,6 +269,18 @@ def test_another_profile_or_a_changed_audit_exits_3(site: Path) -> None:
     assert (result.exit_code, "DEID-AUDIT" in result.stderr) == (3, True)
 
 
+def test_one_file_is_one_file_and_the_quarantine_is_told_whole(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "1 file in" in invoke(site).stderr
+    write(site / "in" / "b.dcm", ct_dataset(SOPInstanceUID="1.2.9", BodyPartExamined="HEAD"))
+    monkeypatch.chdir(site)
+    assert str(site / "q") in invoke(site, "--quarantine", "q").stderr
+    told = CliRunner().invoke(app, ["verify", str(site / "out")]).stderr
+    assert "1 file\n" in told
+    assert "compared" not in told
+
+
 def test_where_the_audit_was_moved_away_no_head_is_made_up(site: Path) -> None:
     assert "audit head" in invoke(site).stderr
     (site / "out.audit.jsonl").rename(site / "kept")

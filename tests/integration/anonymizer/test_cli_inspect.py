@@ -86,6 +86,15 @@ def test_a_broken_audit_is_a_failed_check_and_stops_a_receipt(site: Path) -> Non
     assert "DEID-AUDIT" in result.stderr
 
 
+def test_what_run_would_leave_out_is_not_called_left_out_where_nothing_ran(site: Path) -> None:
+    (site / "notes.txt").write_text("Read me first. " * 20)
+    for words in (("explain", site / "notes.txt", "--profile", "gdpr_pseudonymous"),
+                  ("preview", site / "notes.txt", site / "a.png")):  # fmt: skip
+        said = call(*words).stderr
+        assert "NOT_DICOM" in said
+        assert "was left out" not in said
+
+
 def test_mirror_keeps_names_and_is_verified_as_such(site: Path) -> None:
     assert run(site, "--names", "mirror").exit_code == 0
     assert (site / "out" / "a.dcm").exists()
