@@ -205,8 +205,8 @@ def erase(
         return
     talk = console()
     again = " (erased before already)" if done.is_repeat else ""
-    copies = counted(swept, "quarantined copy", "quarantined copies")
-    talk.print(f"deleted {counted(done.files, 'file')} and {copies}{again}")
+    others = counted(swept, "quarantined copy", "quarantined copies")
+    talk.print(f"deleted {counted(done.files, 'file')} and {others}{again}")
     talk.print(f"deleted {counted(done.mapping_rows, 'row')} of the mapping")
     for use in done.rounds:
         talk.print(f"trained on: cohort {use.cohort}, run {use.run}, round {use.round}")

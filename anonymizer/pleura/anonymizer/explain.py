@@ -16,19 +16,20 @@ import numpy as np
 from pydicom.datadict import keyword_for_tag
 
 from pleura.anonymizer.burnedin.policy import check_face
+from pleura.anonymizer.content_items import tells_identity
 from pleura.anonymizer.errors import Quarantined
 from pleura.anonymizer.header import character_sets_of, read_header
 from pleura.anonymizer.iod import attribute_type
 from pleura.anonymizer.private import safe_rows_of
 from pleura.anonymizer.profile import Profile
-from pleura.anonymizer.rules import Rules, describe, load_rules
+from pleura.anonymizer.rules import Rules, describe, is_misplaced, load_rules
 from pleura.anonymizer.source import FileSource, Span
 from pleura.anonymizer.text import decode_text
-from pleura.anonymizer.wire import DicomFile, Element, parse_file
+from pleura.anonymizer.wire import PIXEL_TAGS, DicomFile, Element, parse_file
 
 RuleSource = Literal[
     "row 2024e", "row 2026c", "house", "house group", "keep list", "minimal list", "structure",
-    "option", "safe private list", "private", "no rule",
+    "option", "safe private list", "private", "misplaced", "telling item", "no rule",
 ]  # fmt: skip
 """Where a rule stands: an edition of PS3.15 Table E.1-1, a house row or one of our lists."""
 
@@ -65,6 +66,8 @@ LEGEND: Final = {
     "option": "an option of the profile changes the row of the table",
     "safe private list": "PS3.15 Table E.3.10-1: private, but known to be safe",
     "private": "private attributes go",
+    "misplaced": "pixel data or its tables where nobody reads them",
+    "telling item": "the concept says who somebody is, how old or how to reach them",
     "no rule": "nobody says that it is harmless",
 }
 """What the words for actions and rules mean; `rule of ..` stands for that of any VR."""
@@ -203,6 +206,7 @@ def _walk(
     sets = character_sets if own is None else own
     listed = safe_rows_of(elements) if profile.safe_private else {}
     safe = set(listed) | {tag & 0xFFFF0000 | tag >> 8 & 0xFF for tag in listed}  # creators too
+    is_encapsulated = any(e.is_encapsulated for e in elements if e.tag in PIXEL_TAGS)
     for element in elements:
         tag, vr = element.tag, element.vr
         where, name = above + describe(tag), keyword_for_tag(tag)
@@ -211,6 +215,9 @@ def _walk(
             value = _shown(element, sets, big_endian=given.big_endian)
         if tag in safe:
             yield Explained(where, name, vr, "keep if clean", "safe private list", value)
+            continue
+        if is_misplaced(tag, path, is_encapsulated=is_encapsulated):
+            yield Explained(where, name, vr, "remove", "misplaced", value)
             continue
         kind = attribute_type(given.sop_class, path, tag) if tag in rules.compound else None
         action = rules.resolve(tag, vr, profile, kind)
@@ -223,7 +230,11 @@ def _walk(
         yield Explained(where, name, vr, order, rule_source(rules, profile, tag, vr), value)
         if action == "recurse" or (action == "vr" and vr == "SQ"):
             for number, item in enumerate(element.items or ()):
-                yield from _walk(item, f"{where}[{number}]", sets, given, (*path, tag))
+                place = f"{where}[{number}]"
+                if tells_identity(item):
+                    yield Explained(place, "", "", "remove", "telling item", None)
+                else:
+                    yield from _walk(item, place, sets, given, (*path, tag))
 
 
 def _text(elements: Sequence[Element], tag: int) -> str:

@@ -191,6 +191,24 @@ def test_a_file_that_is_no_dicom_is_refused(tmp_path: Path) -> None:
         list(explain(path, GDPR))
 
 
+def test_pixels_in_a_sequence_and_items_that_tell_of_a_person_are_said_to_go(
+    tmp_path: Path,
+) -> None:
+    ds = ct_dataset()
+    age = item(ConceptNameCodeSequence=Sequence([item(CodeValue="121033", CodeMeaning="Age")]))
+    ds.ContentSequence = Sequence([item(TextValue="lung"), age])
+    picture = item(Rows=1)
+    picture.add_new(0x7FE00010, "OW", b"\1\2")
+    ds.SourceImageSequence = Sequence([picture])
+    named = by_path(list(explain(write(tmp_path / "b.dcm", ds), GDPR)))
+    nested = named["(0008,2112)[0](7FE0,0010)"]
+    assert (nested.action, nested.source) == ("remove", "misplaced")
+    assert (named["(0040,A730)[1]"].action, named["(0040,A730)[1]"].source) == (
+        "remove", "telling item",
+    )  # fmt: skip
+    assert not [path for path in named if path.startswith("(0040,A730)[1](")]
+
+
 def test_what_is_written_anew_and_times_that_stay_are_called_so(source: Path) -> None:
     found = by_path(list(explain(source, GDPR)))
     assert {found[path].action for path in ("(0010,0010)", "(0010,0020)")} == {"pseudonym"}
