@@ -68,20 +68,64 @@ DATES: Final = re.compile(
     """,
     re.VERBOSE,
 )  # fmt: skip
+_YEARS: Final = r"(?:y\b|yo[mf]?\b|y/o|yrs?\b|years?\b|jahr|ans\b|anos\b|anni\b|jaar\b|jarig)"
+_RUN: Final = (
+    r"(?:\d{7,}"
+    r"|\(?\d+\)?(?:[\s()/.-]{1,3}\d{2,}(?!\d|[x.]\d|\s?(?:mm|cm|kv|mas?|hu|ms)\b))*)"
+)
+# Numbers behind a label, which stays, and groups of digits that are a number together.
+NUMBERS: Final = re.compile(
+    rf"""
+      (?=\d){_START}(?:
+        (?=(?:-?\d){{7}})\d{{1,6}}(?:-\d{{1,6}}){{2,}}(?![\d.,]|-\d)
+      | (?=(?:-?\d){{8}})\d{{2,6}}-\d{{2,6}}(?![.,-]?\d|\s?(?:hu|ms?|mm|cm|s|kev|mev)\b)
+      | 0\d{{1,4}}\s?[/-]\s?\d(?=(?:[\s/-]?\d){{2}})\d+(?:[\s/-]\d{{2,}})*(?![.,]?\d)
+      )
+    | \(0\s?\d{{1,4}}\)[\s-]?\d{{2,}}(?:[\s-]?\d{{2,}})*
+    | \b(?=[acdefilmpst])(?:
+        (?:mrn|ssn|accession|tel(?:efon|efono|ephone)?|phone|fax|pager|bleep
+          |(?:(?:acc|id|mobile?)(?=\s?[:=\#])))\b(?:\s(?:no|nr|number))?[\s:.=\#/-]{{0,4}}
+          (?P<n1>(?:[a-z]{{2}}[\s-])?{_RUN})
+      | (?:call|dial|ext|extension)\b\.?(?:\s(?:back|at|on|me|us))*[\s:]{{1,2}}
+          (?P<n2>(?=[(\d](?:[\s()/-]?\d){{2}})(?!\d+\s?[a-z]{{2}}\b){_RUN})
+      | (?:mrn|accession|ssn|id)\b(?:\s(?:no|nr|number))?[\s:.=\#]{{1,4}}
+          (?P<n3>(?:[^\W\d_]{{1,4}}-)?(?=[^\W\d_]*\d)[^\W_]+(?:[-_/][^\W_]+)*)
+      | (?:aged?|alter|eta|edad|leeftijd)(?:[\s:=]{{1,3}}(?:is|of|over|above|about|von|uber|ca\.?
+          |di|van|de)\b){{0,2}}[\s:=]{{1,3}}(?P<n4>9\d|1[0-4]\d)\b
+      )
+    """,
+    re.VERBOSE,
+)  # fmt: skip
+OLD_IN_WORDS: Final = ("ninety", "hundred", "neunzig", "noventa", "novanta", "negentig", "vingt")
+AGES: Final = re.compile(
+    rf"""
+    (?: \bninety(?:[\s-](?:one|two|three|four|five|six|seven|eight|nine))?
+      | \b(?:a|one)[\s-]hundred(?:\s(?:and\s)?[a-z]{{3,6}})?
+      | [a-z]*neunzig | \bnoventa(?:\sy\s[a-z]{{3,6}})? | \bnovant[a-z]* | [a-z]{{0,16}}negentig
+      | \bquatre[\s-]vingts?[\s-](?:dix|onze|douze|treize|quatorze|quinze|seize)
+        (?:[\s-](?:sept|huit|neuf))?
+    )(?=[\s-]*{_YEARS})
+    """,
+    re.VERBOSE,
+)
 PATTERNS: Final = re.compile(
     rf"""
       (?<![\w.+-])[\w.+-]+@[\w.-]+                                        # mail
     | \b(?:https?|ftp)://\S+ | \bwww\.\S+                                 # address of a page
     | \b\d{{1,3}}(?:\.\d{{1,5}}){{3,}}\b                                  # IPs, UIDs
     | \b(?:[0-9a-f]{{1,4}}:){{3,}}[0-9a-f:]+                              # IPv6, MAC
-    | \b\d{{1,4}}[./-]\d{{1,2}}[./-]\d{{1,4}}\b                           # dates
-    | \b\d{{1,2}}(?:st|nd|rd|th|er|e|°|o|\.)?(?:\s(?:of|de|di|van))?[\s./_-]*{_MONTH}(?![^\W\d_])
-        (?:(?:\s(?:of|de|del|di|van))?(?:[\s,._/-]*\d{{2,4}}\b|\s?['’`´]\s?\d\d\b))?
-    | (?<!\d)\d{{1,4}}_\d{{1,2}}_\d{{1,4}}(?!\d) | \b(?:19|20)\d\d\s\d\d\s\d\d\b
+    | (?=\d)(?:
+        \b\d{{1,4}}[./-]\d{{1,2}}[./-]\d{{1,4}}\b                           # dates
+      | \b\d{{1,2}}(?:st|nd|rd|th|er|e|°|o|\.)?(?:\s(?:of|de|di|van))?[\s./_-]*{_MONTH}(?![^\W\d_])
+          (?:(?:\s(?:of|de|del|di|van))?(?:[\s,._/-]*\d{{2,4}}\b|\s?['’`´]\s?\d\d\b))?
+      | (?<!\d)\d{{1,4}}_\d{{1,2}}_\d{{1,4}}(?!\d) | \b(?:19|20)\d\d\s\d\d\s\d\d\b
+      )
     | \d{{2,4}}年\d{{1,2}}月(?:\d{{1,2}}日)? | \b[mtshr]\d{{1,2}}\.\d{{1,2}}\.\d{{1,2}}\b
     | \b{_MONTH}[\s.-]*\d{{1,2}}(?:st|nd|rd|th)?\b(?:[\s,]*\d{{4}}\b)?
-    | \b\d{{1,2}}:\d{{2}}(?::\d{{2}}(?:\.\d+)?)?(?:\s*[ap]m)?\b           # times
-    | \b\d{{3}}[-\s]\d{{2}}[-\s]\d{{4}}\b                                 # SSN
+    | (?=\d)(?:
+        \b\d{{1,2}}:\d{{2}}(?::\d{{2}}(?:\.\d+)?)?(?:\s*[ap]m)?\b           # times
+      | \b\d{{3}}[-\s]\d{{2}}[-\s]\d{{4}}\b                                 # SSN
+      )
     | \b[a-z]{{2}}\s?\d{{2}}\s?\d{{2}}\s?\d{{2}}\s?[a-d]\b                # British NI number
     | \b(?=(?:[\s-]?\d){{9}})\d{{1,4}}(?:[\s-]\d{{2,4}}){{2,}}\b          # others of their kind
     | {_STREET}{_TOWN}
@@ -91,9 +135,8 @@ PATTERNS: Final = re.compile(
     | \b\d{{3}}\.\d{{3}}\.\d{{4}}\b | \b\d{{3}}-\d{{4}}\b
     | \(\d{{2,5}}\)[\s-]?\d{{3,}}(?:[\s-]?\d{{2,}})* | \b\d{{2,4}}[\s/-]\d{{3,4}}[\s/-]?\d{{2,}}
     | (?<![^\W_])[^\W_]*\d{{5,}}[^\W_]*(?:[-/]\d+)*                     # long digit runs
-    | \b(?:9\d|1[0-4]\d)(?=[\s-]*(?:y\b|yo[mf]?\b|y/o|/?\s?[mf]\b|yrs?\b|years?\b|jahre?
-        |jahrig|ans\b|anos\b))
-    | \b(?:aged?|alter)[\s:=]{{1,3}}(?:9\d|1[0-4]\d)\b | \b0?(?:9\d|1[0-4]\d)y\b
+    | \b(?:9\d|1[0-4]\d)(?=[\s-]*(?:{_YEARS}|/?\s?[mf]\b))
+    | \b0?(?:9\d|1[0-4]\d)y\b
     """,
     re.VERBOSE,
 )  # fmt: skip

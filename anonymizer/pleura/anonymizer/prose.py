@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from pleura.anonymizer.patterns import ANNOUNCED, DATES, PATTERNS, SUSPECTED
+from pleura.anonymizer.patterns import (
+    AGES,
+    ANNOUNCED,
+    DATES,
+    NUMBERS,
+    OLD_IN_WORDS,
+    PATTERNS,
+    SUSPECTED,
+)
 from pleura.anonymizer.text import Seeds, fold
 from pleura.anonymizer.vocabulary import is_known_word, load_vocabulary, spans_of, whole
 
@@ -100,6 +108,9 @@ def _fixed_spans(
         spans += [m.span() for m in PATTERNS.finditer(plain)]
         if _DIGITS.search(plain):
             spans += [m.span() for m in DATES.finditer(plain)]
+            spans += [m.span(m.lastgroup or 0) for m in NUMBERS.finditer(plain)]
+        if any(word in plain for word in OLD_IN_WORDS):
+            spans += [m.span() for m in AGES.finditer(plain)]
         spans += _label_spans(plain)
     if strict:
         spans += _unknown_spans(plain, terms)
