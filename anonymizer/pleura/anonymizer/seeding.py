@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Final, Literal
 
 from pleura.anonymizer.actions import dictionary_vr, is_standard_uid
@@ -85,7 +86,9 @@ def collect_seeds(
         if tag in retained:
             continue
         known = dictionary_vr(tag)
-        vr = known if known in _NAMING_VRS else element.vr  # what it is, however it is encoded
+        # What it is, however it is encoded: an identifier in bytes is one.
+        is_named = known in _NAMING_VRS or (tag in rules.identifying and known in _CONTENT_TEXT_VRS)
+        vr = known if is_named and known else element.vr
         if vr in _NAMING_VRS or (tag in rules.identifying and vr in _CONTENT_TEXT_VRS):
             for part in _parts(element, sets, vr):
                 _add_value(seeds, vr, part)
@@ -130,7 +133,12 @@ def _text(element: Element, sets: tuple[str, ...], vr: str) -> str:
 
 
 def _parts(element: Element, sets: tuple[str, ...], vr: str) -> list[str]:
-    return [part.strip(" \0") for part in _text(element, sets, vr).split("\\")]
+    """Return the values as their character set reads them, and as UTF-8 where it can be that."""
+    text = _text(element, sets, vr)
+    if not text.isascii():
+        with suppress(UnicodeDecodeError):
+            text += "\\" + bytes(element.value).decode("utf-8")
+    return [part.strip(" \0") for part in dict.fromkeys(text.split("\\"))]
 
 
 def _is_description(tag: int, rules: Rules) -> bool:

@@ -15,7 +15,7 @@ from pleura.anonymizer.rules import load_rules
 from pleura.anonymizer.seeding import collect_seeds
 from pleura.anonymizer.source import BytesSource
 from pleura.anonymizer.text import Seeds
-from pleura.anonymizer.wire import parse_file
+from pleura.anonymizer.wire import Element, parse_file
 from tests.builders.deidentified import GDPR, HIPAA, RESEARCH, cleaned, run
 from tests.builders.identified import ct_dataset, item, write
 
@@ -201,3 +201,23 @@ def test_a_label_tells_of_names_that_are_no_ordinary_words(text: str, names: set
     if not names:
         assert not found
     assert set(announced_names("chest " * 20 + text)) == found  # long texts are not remembered
+
+
+@pytest.mark.parametrize("found", ["Mueller hip", "Jürgen", "Jurgen", "Müller"])
+def test_a_name_in_utf8_that_its_character_set_misreads_is_found(
+    tmp_path: Path, found: str
+) -> None:
+    ds = ct_dataset(SpecificCharacterSet="ISO_IR 100")
+    ds.PatientName = "Müller^Jürgen".encode().decode("latin-1")
+    assert seeds_of(tmp_path, ds).found_in(found)
+
+
+@pytest.mark.parametrize("vr", ["OB", "UN", "LO", "UT"])
+@pytest.mark.parametrize("tag", [0x00100020, 0x00080080])
+def test_an_identifier_is_found_however_it_is_encoded(tmp_path: Path, tag: int, vr: str) -> None:
+    ds = ct_dataset()
+    del ds[tag]
+    path = write(tmp_path / "a.dcm", ds)
+    parsed = parse_file(BytesSource(path.read_bytes()))
+    seeds = collect_seeds([Element(tag, vr, b"ZORBID")], load_rules(), HIPAA, parsed.meta)
+    assert seeds.found_in("ZORBID 4")
