@@ -64,6 +64,9 @@ _PRODUCT: Final = re.compile(
     r"|orthanc|conquest|dcmtk|osirix|horos|gdcm|pynetdicom|clearcanvas|ctp|xnat|mirth|weasis)+"
 )
 _MAX_PRIVATE_NAME: Final = 64
+_MAX_PRIVATE_ITEM: Final = 4096
+_ITEM: Final = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
+_TEXT_RUN: Final = re.compile(rb"[^\0-\x1f]+")
 _PRIVATE_NAME: Final = re.compile(
     r"[^\W\d_][^\W\d_ .'-]*(?:[ .'-][^\W\d_]+)*(?:\^[^\W\d_ .'-]*){1,4}"
 )
@@ -209,11 +212,16 @@ def _add_title(seeds: Seeds, title: str) -> None:
 
 
 def _add_private(seeds: Seeds, element: Element, sets: tuple[str, ...]) -> None:
-    """Add the words of a private value that is written like a name (`Family^Given`)."""
-    raw = bytes(element.value) if len(element.value) <= _MAX_PRIVATE_NAME else b""
+    """Add the words of a private value that is written like a name (`Family^Given`).
+
+    A value of unknown representation may hold items: there each run of text is looked at.
+    """
+    raw = bytes(element.value) if len(element.value) <= _MAX_PRIVATE_ITEM else b""
     if b"^" not in raw:
         return
-    text = (decode_text(raw, sets, "PN") or "").strip(" \0")
-    if _PRIVATE_NAME.fullmatch(text):
-        for word in _unknown(text):
-            seeds.add_name(word)
+    is_item = element.vr == "UN" and raw.startswith(_ITEM)
+    for run in _TEXT_RUN.findall(raw) if is_item else (raw,):
+        text = (decode_text(run, sets, "PN") or "").strip(" \0")
+        if len(run) <= _MAX_PRIVATE_NAME and _PRIVATE_NAME.fullmatch(text):
+            for word in _unknown(text):
+                seeds.add_name(word)

@@ -221,3 +221,10 @@ def test_an_identifier_is_found_however_it_is_encoded(tmp_path: Path, tag: int, 
     parsed = parse_file(BytesSource(path.read_bytes()))
     seeds = collect_seeds([Element(tag, vr, b"ZORBID")], load_rules(), HIPAA, parsed.meta)
     assert seeds.found_in("ZORBID 4")
+
+
+def test_a_name_in_an_item_of_unknown_representation_is_found() -> None:
+    name = b"\x10\0\x10\0\x0e\0\0\0Zorbatz^Anton "
+    value = b"\xfe\xff\0\xe0" + len(name).to_bytes(4, "little") + name
+    seeds = collect_seeds([Element(0x00711001, "UN", value)], load_rules(), HIPAA)
+    assert seeds.found_in("Zorbatz")
