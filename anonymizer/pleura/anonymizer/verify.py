@@ -161,6 +161,8 @@ def _problem(
         if leaf.tag not in _META_TAGS:
             return "foreign file meta"
         return _uid_problem(leaf, residues) if leaf.vr == "UI" else None
+    if group == 0x7FE0 and leaf.depth:
+        return "nested pixel data"
     if leaf.tag in expected.retained:
         return None
     if leaf.vr not in READ_VRS:

@@ -160,7 +160,10 @@ def test_a_mapped_uid_is_a_valid_uuid_v8(uid: str) -> None:
 
 LEAVES = st.builds(
     Element,
-    st.integers(0x00080000, 0x7FDF0000).map(lambda t: t & 0xFFFEFFFF | 0x10),
+    # Group 0200 does not exist; first in big endian it begins like one more element of group 0002.
+    st.integers(0x00080000, 0x7FDF0000)
+    .map(lambda t: t & 0xFFFEFFFF | 0x10)
+    .filter(lambda t: t >> 16 != 0x0200),
     st.sampled_from(("LO", "SH", "UT", "DS")),
     st.binary(max_size=20).filter(lambda b: len(b) % 2 == 0),
 )

@@ -115,6 +115,14 @@ def test_a_residue_is_found_and_only_its_tag_is_named(
     assert not [v for v in values.values() if isinstance(v, str) and len(v) > 3 and v in message]
 
 
+def test_pixel_data_in_a_sequence_is_found(finished: Finished) -> None:
+    picture = Dataset()
+    picture.add_new(0x7FE00010, "OW", b"\1\2")
+    with pytest.raises(SelfCheckFailed, match="nested pixel data"):
+        output = finished.with_changes(SourceImageSequence=Sequence([picture]))
+        check_residuals(finished.source, output, finished.expected)
+
+
 def test_a_private_element_is_found(finished: Finished) -> None:
     with pytest.raises(SelfCheckFailed, match="private"):
         check_residuals(
