@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from pydicom import dcmread
 from pydicom.uid import (
     ExplicitVRBigEndian,
@@ -153,6 +153,22 @@ def test_slanted_text_goes_along_its_slant(tmp_path: Path, degrees: int) -> None
     gone = blackened(frame, after, 1)
     assert gone[cover > 0.3].all()
     assert gone.mean() < 0.15
+
+
+@pytest.mark.parametrize("text", ["ΠΑΠΑΔΟΠΟΥΛΟΣ Γιώργος", "محمد عبدالله", "אברהם כהן משה"])
+def test_scripts_nobody_reads_go_where_they_are_drawn_in_white(tmp_path: Path, text: str) -> None:
+    face = pytest.importorskip("matplotlib").get_data_path() + "/fonts/ttf/DejaVuSans.ttf"
+    image = Image.new("L", (COLUMNS, ROWS))
+    font = ImageFont.truetype(face, 20)
+    ImageDraw.Draw(image).text((30, 100), text, fill=255, font=font)
+    letters = np.asarray(image) > 100
+    frame = (ground() * 10 + 1).astype(np.uint16)
+    frame[letters] = 4000
+    ds = picture(ct_dataset(Modality="DX"), frame[None], "MONOCHROME2")
+    after = pixels(run(write(tmp_path / "a.dcm", ds), tmp_path / "out"))
+    gone = blackened(frame, after, int(frame.min()))
+    assert gone[letters].mean() > 0.95
+    assert gone.mean() < 0.2
 
 
 def test_black_of_an_inverted_radiograph_is_its_largest_value(tmp_path: Path) -> None:

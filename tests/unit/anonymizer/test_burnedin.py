@@ -16,7 +16,7 @@ from pleura.anonymizer.burnedin.palette import read_palette
 from pleura.anonymizer.burnedin.policy import Mode, ReadingPlan, check_face, may_face, plan_reading
 from pleura.anonymizer.burnedin.redact import redacted
 from pleura.anonymizer.burnedin.regions import MakerRegion, maker_boxes, outside, ultrasound_boxes
-from pleura.anonymizer.burnedin.strokes import along_ink
+from pleura.anonymizer.burnedin.strokes import along_ink, is_drawn
 from pleura.anonymizer.burnedin.view import Grey, grey_view
 from pleura.anonymizer.encoding import Element
 from pleura.anonymizer.errors import (
@@ -131,6 +131,9 @@ def test_near_a_seed_is_a_quarter_of_a_word_or_four_digits() -> None:
         (Found(AT, "x", 0.7), "noise"),
         (Found(AT, "--", 0.99), "noise"),
         (Found(Box(10, 10, 60, 16), "QUILL", 0.99), "noise"),
+        (Found(AT, "", 0.0, is_drawn=True), "redact"),
+        (Found(AT, "l", 0.6, is_drawn=True), "redact"),
+        (Found(AT, "l", 0.6), "marker"),
         (Found(Box(10, 10, 300, 90), "QUILL", 0.99), "redact"),
         (Found(Box(10, 10, 300, 90), "QUILL", 0.49), "noise"),
         (Found(Box(10, 10, 110, 62), "PORTABLE", 0.99), "marker"),
@@ -467,6 +470,40 @@ def test_a_line_is_lengthened_over_its_own_grey_and_no_further(is_upright: bool)
     assert ends[1] >= 296
     assert ends[0] > 30
     assert ends[1] < 330
+
+
+def drawn(value: int = 255, *, is_upright: bool = False) -> Grey:
+    """Return soft anatomy with strokes of one grey at AT."""
+    grey = np.random.default_rng(1).integers(60, 120, SHAPE).astype(np.uint8)
+    for x in range(AT.x0, AT.x1, 8):
+        grey[AT.y0 : AT.y1, x : x + 3] = value
+    return np.ascontiguousarray(grey.T) if is_upright else grey
+
+
+@pytest.mark.parametrize("value", [255, 0])
+def test_letters_of_any_script_look_drawn(value: int) -> None:
+    assert is_drawn(drawn(value), AT)
+    assert is_drawn(drawn(value, is_upright=True), Box(AT.y0, AT.x0, AT.y1, AT.x1))
+
+
+def test_anatomy_short_things_and_edges_do_not_look_drawn() -> None:
+    assert not is_drawn(drawn(90), AT)  # no grey of their own
+    assert not is_drawn(drawn(), Box(AT.x0, AT.y0, AT.x0 + 40, AT.y1))  # no line
+    brighter = drawn(200)
+    brighter[300:] = 250
+    assert not is_drawn(brighter, AT)  # no extreme
+    barred = drawn()
+    barred[AT.y0 - 20 : AT.y1 + 20, ::8] = 255
+    assert not is_drawn(barred, AT)  # goes on above and below
+    edge = drawn(90)
+    edge[AT.y0 : AT.y0 + 6, AT.x0 : AT.x1] = 255
+    assert not is_drawn(edge, AT)  # one bar, no letters
+    soft = drawn(90)
+    rise = np.linspace(90, 255, 16).astype(np.uint8)
+    for x in range(AT.x0, AT.x1, 16):
+        soft[AT.y0 : AT.y1, x : x + 16] = rise
+    assert not is_drawn(soft, AT)  # no sharp edges
+    assert not is_drawn(drawn(), Box(0, 0, 12, 4))
 
 
 def test_a_line_without_a_grey_of_its_own_stays() -> None:

@@ -73,6 +73,8 @@ def judge(found: Found, shape: tuple[int, ...], seeds: Seeds) -> Verdict:
     if low < MIN_TEXT_PX:
         return "noise"
     share = found.box.area / (shape[0] * shape[1])
+    if found.is_drawn:  # letters of which one or none was read, as a marker perhaps
+        return "redact"
     if is_marker(found.text) and found.score >= SURE and share <= MAX_MARKER_SHARE:
         return "marker"
     return "redact" if found.is_sure else "noise"

@@ -20,7 +20,7 @@ import numpy as np
 
 from pleura.anonymizer.burnedin.boxes import Box, around
 from pleura.anonymizer.burnedin.slants import Slant, distinct, slant_of
-from pleura.anonymizer.burnedin.strokes import along_ink
+from pleura.anonymizer.burnedin.strokes import along_ink, is_drawn
 from pleura.anonymizer.burnedin.view import Grey
 from pleura.anonymizer.errors import OcrUnavailable
 
@@ -44,13 +44,15 @@ _SHORT_SIDE: Final = 736  # pixels; the detector enlarges a picture until its sh
 class Found:
     """One line of text: where it is, what it reads, and how sure (0..1) the reader is.
 
-    `chain` has small boxes that cover a slanted line, whose `box` covers far more.
+    `chain` has small boxes that cover a slanted line, whose `box` covers far more. `is_drawn`
+    says that a line looks like text although nobody could read it.
     """
 
     box: Box
     text: str
     score: float
     chain: tuple[Box, ...] = ()
+    is_drawn: bool = False
 
     @property
     def letters(self) -> int:
@@ -70,11 +72,15 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A line to be read: where it is and how it looks in the plain and the evened view."""
+    """A line to be read: where it is and how it looks in the plain and the evened view.
+
+    `ground` is the picture in which it is level, and its place there.
+    """
 
     box: Box
     chain: tuple[Box, ...]
     crops: tuple[Grey, ...]
+    ground: tuple[Grey, Box]
 
     @property
     def clearest(self) -> Grey:
@@ -239,14 +245,14 @@ class RapidFinder:
     def _level(self, grey: Grey, even: Grey, box: Box) -> _Line:
         box = self._grown(even, box)
         place = box.grown(2, 2, grey.shape).slices()
-        return _Line(box, (), (_upright(grey[place]), _upright(even[place])))
+        return _Line(box, (), (_upright(grey[place]), _upright(even[place])), (grey, box))
 
     def _slanted(self, grey: Grey, even: Grey, slant: Slant) -> _Line:
         level, level_even = slant.strip(self._cv2, grey), slant.strip(self._cv2, even)
         box = self._grown(level_even, slant.strip_box())
         place = box.grown(2, 2, level.shape).slices()
         chain = slant.chain(along_ink(level, box), grey.shape)
-        return _Line(around(chain), chain, (level[place], level_even[place]))
+        return _Line(around(chain), chain, (level[place], level_even[place]), (level, box))
 
     def _readings(self, lines: list[_Line]) -> list[Found]:
         found = self._read_as(lines, _AS_SEEN)
@@ -254,7 +260,9 @@ class RapidFinder:
         clear = [replace(lines[i], crops=(lines[i].clearest,)) for i in again]
         turned = self._read_as(clear, _TURNED)
         for i, one in zip(again, turned, strict=True):
-            found[i] = max(found[i], one, key=lambda f: f.score)
+            best = max(found[i], one, key=lambda f: f.score)
+            looks = not best.is_sure and is_drawn(*lines[i].ground)
+            found[i] = replace(best, is_drawn=looks)
         return found
 
     def _read_as(self, lines: list[_Line], turns: Sequence[tuple[int, int]]) -> list[Found]:
