@@ -48,6 +48,7 @@ class Header:
     image_type: tuple[str, ...]
     photometric: str
     samples: int
+    allocated: int
     has_pixels: bool
     says_burned_in: bool
     has_embedded_overlay: bool
@@ -121,6 +122,7 @@ def read_header(parsed: DicomFile) -> Header:
         image_type=tuple(part.strip() for part in look.text(0x00080008).split("\\")),
         photometric=look.text(0x00280004),
         samples=look.number(0x00280002, big_endian=parsed.syntax.big_endian, default=1),
+        allocated=look.number(0x00280100, big_endian=parsed.syntax.big_endian, default=8),
         has_pixels=not PIXEL_TAGS.isdisjoint(look.by_tag),
         says_burned_in=look.text(0x00280301) == "YES",
         has_embedded_overlay=_has_embedded_overlay(look, parsed.syntax.big_endian),

@@ -41,7 +41,7 @@ def header(**changes: object) -> Header:
         "sop_class": "1.2.840.10008.5.1.4.1.1.2", "sop_uid": "1.2.1", "study_uid": "1.2.2",
         "series_uid": "1.2.3", "patient_id": "A", "accession": "", "modality": "CT",
         "image_type": ("ORIGINAL", "PRIMARY", "AXIAL"), "photometric": "MONOCHROME2",
-        "samples": 1, "has_pixels": True, "says_burned_in": False, "has_embedded_overlay": False,
+        "samples": 1, "allocated": 16, "has_pixels": True, "says_burned_in": False, "has_embedded_overlay": False,
         "character_sets": (),
     }  # fmt: skip
     return Header(**{**facts, **changes})  # type: ignore[arg-type]
@@ -193,8 +193,8 @@ def test_the_plan_names_the_frames(
 def test_counts_drawn_as_a_picture_are_read(
     image_type: tuple[str, ...], allocated: int, expected: tuple[int, ...]
 ) -> None:
-    counts = header(modality="NM", sop_class=COUNTS, image_type=image_type)
-    assert plan_reading(counts, 1, "policy", allocated).frames == expected
+    counts = header(modality="NM", sop_class=COUNTS, image_type=image_type, allocated=allocated)
+    assert plan_reading(counts, 1, "policy").frames == expected
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def unburn(
     facts = read_facts(parsed) if header.has_pixels and mode != "off" else None
     if facts is None:
         return Unburned(parsed)
-    plan = plan_reading(header, facts.frames, mode, facts.allocated)
+    plan = plan_reading(header, facts.frames, mode)
     if plan.is_none:
         has_room = max(facts.rows, facts.columns) >= _LINE_PX
         return Unburned(parsed, is_slice=plan.is_slice and has_room)

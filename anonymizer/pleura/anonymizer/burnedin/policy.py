@@ -44,12 +44,12 @@ class ReadingPlan:
         return not self.frames
 
 
-def must_be_read(header: Header, allocated: int = _COUNTS_BITS) -> bool:
+def must_be_read(header: Header) -> bool:
     """Return whether the object's pixels may hold burned-in text nobody has looked for.
 
     Cross-sectional originals are clean by construction, and so are masks, doses and original
     counts of their own storage classes; projection images, secondary captures, colour,
-    overlays drawn into unused pixel bits, counts derived or of fewer than 16 bits `allocated`,
+    overlays drawn into unused pixel bits, counts derived or of fewer than 16 bits allocated,
     and anything of an unlisted modality are not. A `NO` in (0028,0301) is never believed, a
     `YES` is.
     """
@@ -63,7 +63,7 @@ def must_be_read(header: Header, allocated: int = _COUNTS_BITS) -> bool:
     is_original = header.image_type[:2] == ("ORIGINAL", "PRIMARY")
     is_derived = header.modality in _SECTIONAL and not is_original
     if header.modality == "NM":
-        is_derived = "DERIVED" in header.image_type or allocated < _COUNTS_BITS
+        is_derived = "DERIVED" in header.image_type or header.allocated < _COUNTS_BITS
     is_marked = header.says_burned_in or header.has_embedded_overlay
     return unlisted or is_capture or is_derived or is_colour or is_marked
 
@@ -72,9 +72,7 @@ def _is_computed(header: Header) -> bool:
     return header.sop_class in _COMPUTED.get(header.modality, ())
 
 
-def plan_reading(
-    header: Header, frames: int, mode: Mode, allocated: int = _COUNTS_BITS
-) -> ReadingPlan:
+def plan_reading(header: Header, frames: int, mode: Mode) -> ReadingPlan:
     """Return the frames to read of an object with this many frames.
 
     Projection images, captures, colour and every unlisted modality: all frames. Slices of CT,
@@ -85,7 +83,7 @@ def plan_reading(
     if mode == "off" or not header.has_pixels:
         return ReadingPlan()
     every = ReadingPlan(tuple(range(frames)))
-    if mode == "all" or must_be_read(header, allocated):
+    if mode == "all" or must_be_read(header):
         return every
     if header.modality in _COMPUTED or frames == 1:
         return ReadingPlan(is_slice=header.modality in _SECTIONAL)
