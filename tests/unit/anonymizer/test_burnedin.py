@@ -41,7 +41,8 @@ def header(**changes: object) -> Header:
         "sop_class": "1.2.840.10008.5.1.4.1.1.2", "sop_uid": "1.2.1", "study_uid": "1.2.2",
         "series_uid": "1.2.3", "patient_id": "A", "accession": "", "modality": "CT",
         "image_type": ("ORIGINAL", "PRIMARY", "AXIAL"), "photometric": "MONOCHROME2",
-        "samples": 1, "allocated": 16, "has_pixels": True, "says_burned_in": False, "has_embedded_overlay": False,
+        "samples": 1, "allocated": 16, "has_pixels": True, "says_burned_in": False,
+        "has_embedded_overlay": False,
         "character_sets": (),
     }  # fmt: skip
     return Header(**{**facts, **changes})  # type: ignore[arg-type]
