@@ -38,13 +38,12 @@ def open_database(
         raise
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     connection.row_factory = sqlite3.Row
-    try:
+    with _closed_on_fault(connection):
         connection.execute("PRAGMA busy_timeout=5000")
         _enter_wal(connection)
         connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
         connection.execute("PRAGMA foreign_keys=ON")
-        if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise DatabaseDamaged("quick_check failed")
+        _check_content(connection)
         with transaction(connection):
             found = int(connection.execute("PRAGMA user_version").fetchone()[0])
             if found == 0:
@@ -52,12 +51,6 @@ def open_database(
                 connection.execute(f"PRAGMA user_version={version}")
             _check_version(connection, version)
         path.chmod(0o600)
-    except sqlite3.DatabaseError as exc:
-        connection.close()
-        raise named(exc) from exc
-    except BaseException:
-        connection.close()
-        raise
     return connection
 
 
@@ -74,18 +67,28 @@ def open_to_read(path: Path, *, version: int) -> sqlite3.Connection:
     how = "mode=ro" if log.exists() and log.stat().st_size else "mode=ro&immutable=1"
     connection = sqlite3.connect(f"file:{quote(str(path))}?{how}", uri=True, isolation_level=None)
     connection.row_factory = sqlite3.Row
-    try:
+    with _closed_on_fault(connection):
         connection.execute("PRAGMA busy_timeout=5000")
-        if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise DatabaseDamaged("quick_check failed")
+        _check_content(connection)
         _check_version(connection, version)
+    return connection
+
+
+@contextmanager
+def _closed_on_fault(connection: sqlite3.Connection) -> Iterator[None]:
+    try:
+        yield
     except sqlite3.DatabaseError as exc:
         connection.close()
         raise named(exc) from exc
     except BaseException:
         connection.close()
         raise
-    return connection
+
+
+def _check_content(connection: sqlite3.Connection) -> None:
+    if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+        raise DatabaseDamaged("quick_check failed")
 
 
 def _check_version(connection: sqlite3.Connection, version: int) -> None:
