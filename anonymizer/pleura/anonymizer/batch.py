@@ -371,8 +371,10 @@ def _item(row: Row, source: Path, out: Path) -> BatchItem:
     result = Deidentified(
         path=out / row.placed,
         receipt=Receipt.model_validate_json(row.receipt),
-        **json.loads(row.record),
-    )
+        patient=row.patient, study_uid=row.study, series_uid=row.series, sop_uid=row.sop,
+        modality=row.modality, accession_key=row.accession_key, sop_key=row.sop_key,
+        sha256=row.sha256, size_bytes=row.size_bytes, slice_number=row.slice_number,
+    )  # fmt: skip
     return BatchItem(source, result=result, is_duplicate=row.state == "duplicate")
 
 

@@ -25,7 +25,7 @@ from pleura.common.database import open_database, open_to_read, transaction
 # Rows are written together: every transaction writes most pages of the indices anew.
 _TOGETHER: Final = 1024
 _TOGETHER_S: Final = 1.0
-_VERSION: Final = 3
+_VERSION: Final = 4
 
 _SCHEMA: Final = """
 CREATE TABLE files (
@@ -40,15 +40,19 @@ CREATE TABLE files (
     counts TEXT NOT NULL,
     patient TEXT NOT NULL,
     study TEXT NOT NULL,
+    series TEXT NOT NULL,
     sop TEXT NOT NULL,
+    modality TEXT NOT NULL,
+    slice_number INTEGER,
+    looked INTEGER,
     input_digest TEXT NOT NULL,
     sha256 TEXT NOT NULL,
     size_bytes INTEGER NOT NULL,
     staged TEXT NOT NULL,
     placed TEXT NOT NULL,
-    record TEXT NOT NULL,
-    receipt BLOB NOT NULL,
-    looked INTEGER
+    accession_key TEXT NOT NULL,
+    sop_key TEXT NOT NULL,
+    receipt BLOB NOT NULL
 ) STRICT;
 CREATE INDEX by_study ON files (study, patient);
 CREATE INDEX by_sop ON files (sop);
@@ -62,21 +66,18 @@ CREATE TABLE origin (
 CREATE TABLE quarantines (folder BLOB PRIMARY KEY) STRICT;
 CREATE TABLE runs (run INTEGER PRIMARY KEY, settings TEXT NOT NULL) STRICT;
 """
-_UNREAD: Final = """
-SELECT json_extract(record, '$.series_uid'), seq, looked FROM files
-WHERE run = ? AND state = 'staged' AND json_extract(record, '$.slice_number') IS NOT NULL
-ORDER BY json_extract(record, '$.slice_number'), seq
-"""
-_WITH_TEXT: Final = """
-SELECT DISTINCT json_extract(record, '$.series_uid') FROM files
-WHERE run = ? AND state = 'staged' AND json_extract(record, '$.slice_number') IS NULL
-AND (json_extract(CAST(receipt AS TEXT), '$.ocr.boxes') > 0
-     OR json_extract(CAST(receipt AS TEXT), '$.ocr.markers') > 0)
+_LOOKED_AT: Final = """
+SELECT series, seq, slice_number IS NULL, looked FROM files
+WHERE run = ? AND state = 'staged' ORDER BY slice_number, seq
 """
 
 
 class Row(NamedTuple):
-    """One input's state. `staged` is relative to the staging folder, `placed` to the output."""
+    """One input's state. `staged` is relative to the staging folder, `placed` to the output.
+
+    `slice_number` is the instance number of a slice that nobody read. `looked` is 1 where the
+    pixels have text, as a look at them or reading them said, and 0 where they have none.
+    """
 
     name: str
     stamp: str
@@ -88,15 +89,19 @@ class Row(NamedTuple):
     counts: str = "{}"
     patient: str = ""
     study: str = ""
+    series: str = ""
     sop: str = ""
+    modality: str = ""
+    slice_number: int | None = None
+    looked: int | None = None
     input_digest: str = ""
     sha256: str = ""
     size_bytes: int = 0
     staged: str = ""
     placed: str = ""
-    record: str = "{}"
+    accession_key: str = ""
+    sop_key: str = ""
     receipt: bytes = b""
-    looked: int | None = None  # what a look at it for text said: 1, it has some, or 0
 
     @property
     def numbers(self) -> Mapping[str, int]:
@@ -211,11 +216,14 @@ class Journal:
         self.flush()
         unread: dict[str, list[int]] = defaultdict(list)
         looked: dict[str, dict[int, bool]] = defaultdict(dict)
-        for series, seq, answer in self._db.execute(_UNREAD, (self.run,)):
-            unread[str(series)].append(int(seq))
+        with_text: set[str] = set()
+        for series, seq, is_read, answer in self._db.execute(_LOOKED_AT, (self.run,)):
+            if is_read:
+                with_text.update([series] if answer else [])
+                continue
+            unread[series].append(seq)
             if answer is not None:
-                looked[str(series)][int(seq)] = bool(answer)
-        with_text = {str(row[0]) for row in self._db.execute(_WITH_TEXT, (self.run,))}
+                looked[series][seq] = bool(answer)
         return [Series(slices, uid in with_text, looked[uid]) for uid, slices in unread.items()]
 
     def note_look(self, seq: int, *, shows_text: bool) -> None:
@@ -291,7 +299,7 @@ class Journal:
     def modalities_of(self, study: str) -> dict[str, str]:
         """Return the modality of every input of a study, waiting or accepted, by its name."""
         query = (
-            "SELECT name, json_extract(record, '$.modality') FROM files WHERE study = ?"
+            "SELECT name, modality FROM files WHERE study = ?"
             " AND ((state = 'staged' AND run = ?) OR state IN ('accepted', 'duplicate'))"
         )
         return {str(row[0]): str(row[1]) for row in self._db.execute(query, (study, self.run))}

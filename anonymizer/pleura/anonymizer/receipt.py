@@ -35,6 +35,11 @@ class OcrCounts(BaseModel, frozen=True, extra="forbid"):
     boxes: int = Field(ge=0)
     markers: int = Field(ge=0)
 
+    @property
+    def shows_text(self) -> bool:
+        """Whether there is text, markers included."""
+        return self.boxes + self.markers > 0
+
 
 class Receipt(BaseModel, frozen=True, extra="forbid"):
     """What the engine did to one object."""

@@ -8,11 +8,10 @@ differ neither is accepted.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -76,18 +75,17 @@ class DeidJob:
         except DuplicateDiffers:  # of one before it; the batch judges both
             result = self._deidentify(path, self.staging / f"s{task.seq}", ocr)
         begin_writeback(result.path)
-        record = {
-            f.name: getattr(result, f.name)
-            for f in fields(result)
-            if f.name not in ("path", "receipt")
-        }
+        ocr_counts = result.receipt.ocr
         return Outcome(
             staged=Row(
                 task.name, task.stamp, seq=task.seq, state="staged", code="ACCEPTED",
-                patient=result.patient, study=result.study_uid, sop=result.sop_uid,
+                patient=result.patient, study=result.study_uid, series=result.series_uid,
+                sop=result.sop_uid, modality=result.modality, slice_number=result.slice_number,
+                looked=None if ocr_counts is None else int(ocr_counts.shows_text),
                 input_digest=result.receipt.input_digest, sha256=result.sha256,
                 size_bytes=result.size_bytes, staged=str(result.path.relative_to(self.staging)),
-                record=json.dumps(record), receipt=result.receipt.to_json(),
+                accession_key=result.accession_key, sop_key=result.sop_key,
+                receipt=result.receipt.to_json(),
             )
         )  # fmt: skip
 

@@ -7,6 +7,7 @@ tried once more in a new worker and is then given up. Results come back in any o
 from __future__ import annotations
 
 import math
+import os
 import select
 import subprocess
 import sys
@@ -34,6 +35,8 @@ _TICK_S: Final = 0.5
 _GATHER_S: Final = 0.02
 _SLEPT_S: Final = 60.0  # longer than the parent is ever busy between two looks at its workers
 _RECENT: Final = 0.2  # weight of the last file in the mean
+# One thread each: every other one that OpenBLAS starts spins for a tenth of a second at first.
+_ONE_THREAD: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
 class Task(NamedTuple):
@@ -215,7 +218,8 @@ class WorkerPool:
         handle = theirs.fileno()
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "pleura.anonymizer.serving", str(handle)],
-            pass_fds=[handle], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            pass_fds=[handle], env=os.environ | _ONE_THREAD,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,  # libraries quote what they read; we tell codes
         )  # fmt: skip
         theirs.close()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from multiprocessing import Pipe
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pleura.anonymizer import workers
@@ -50,6 +51,15 @@ class TalkingJob:
         for descriptor in (1, 2):
             os.write(descriptor, task.path.name.encode())
         return Outcome("DONE")
+
+
+@dataclass(frozen=True, slots=True)
+class CalculatingJob:
+    """Answers how many threads it has once numpy is there."""
+
+    def run(self, task: Task) -> Outcome:
+        assert np.ones((2, 2)).all()
+        return Outcome(str(sum(1 for _ in Path("/proc/self/task").iterdir())))
 
 
 @dataclass
@@ -113,6 +123,10 @@ def test_time_in_which_everybody_was_stopped_is_not_a_worker_s(
 def test_what_libraries_write_in_a_worker_reaches_nobody(capfd: pytest.CaptureFixture[str]) -> None:
     assert codes(TalkingJob(), [Task(0, Path("Doe^Jane"))]) == ["DONE"]
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_worker_has_one_thread() -> None:
+    assert codes(CalculatingJob(), [Task(0, Path("a"))]) == ["1"]
 
 
 def test_a_few_last_files_are_shared_among_the_workers() -> None:
