@@ -59,8 +59,8 @@ AUDITED: Final[dict[str, Check]] = {
         "the bytes are those that run recorded", f"It was changed, or put here. {_AGAIN}"
     ),
     "keys mixed": Check(
-        "all pseudonyms are of one key and kind",
-        "A patient may have two names here; redo all data with one key in a new OUT.",
+        "all pseudonyms are of one key, and of one mapping if they are drawn",
+        "A patient may have two names here; redo all data with one of them in a new OUT.",
     ),
 }
 """Made where an audit lies beside the folder; the last two only if its chain holds."""

@@ -100,7 +100,7 @@ def _show_report(report: Report) -> None:
         talk.print("no audit beside OUT: nobody knows whether these bytes are those run wrote")
     if len(report.keys) > 1:
         for use, count in report.keys.items():
-            kind = "drawn" if use.mapping == "random" else "computed"
+            kind = "computed" if use.mapping == "hmac" else f"drawn in mapping {use.mapping_id}"
             talk.print(f"key {use.key_id} v{use.key_version}, {kind}: {counted(count, 'file')}")
     if report.compared is not None:
         _show_compared(talk, report.compared)

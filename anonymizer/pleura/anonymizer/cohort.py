@@ -86,7 +86,7 @@ def receipt_of(
     Raises:
         AuditMissing: there is no audit beside it.
         AuditBroken: the chain of the audit does not hold, or its end is missing.
-        KeysMixed: pseudonyms of several keys, or keyed and drawn ones.
+        KeysMixed: pseudonyms of several keys or mappings, or keyed and drawn ones.
         DatabaseDamaged: the index of files beside it is no sound one.
         OSError, sqlite3.OperationalError: the host refuses to show something; nothing is written.
         RulesDamaged: the figures of the reader are missing or damaged.

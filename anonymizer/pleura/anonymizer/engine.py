@@ -280,6 +280,7 @@ def _receipt(plan: _Plan, before: str, after: str) -> Receipt:
             "method_codes": plan.codes,
             "overrides": plan.overrides,
             "mapping": key.kind,
+            "mapping_id": key.origin.mapping or None,
             "ocr": _ocr_counts(plan.unburned),
             "justification_sha256": profile.justification_sha256,
         }

@@ -67,6 +67,7 @@ class Receipt(BaseModel, frozen=True, extra="forbid"):
     method_codes: tuple[Annotated[str, Field(pattern=r"^1131[0-9]{2}$")], ...]
     overrides: tuple[OverrideName, ...] = ()
     mapping: Literal["hmac", "random"] = "hmac"
+    mapping_id: Hex16 | None = None  # of the mapping names were drawn in; None: computed
     ocr: OcrCounts | None = None  # None: nobody looked at the pixels
     justification_sha256: Hex64 | None = None  # EHDS 66; a receipt has no free text
     code: Literal["ACCEPTED"] = "ACCEPTED"
@@ -101,9 +102,10 @@ def summarise(profile: str, receipts: Sequence[Receipt]) -> CohortReceipt:
     """Return the cohort's receipt.
 
     Raises:
-        KeysMixed: pseudonyms of several keys, or keyed and drawn ones; one patient could be two.
+        KeysMixed: pseudonyms of several keys or mappings, or keyed and drawn ones; one patient
+            could be two.
     """
-    if len({(receipt.key_id, receipt.mapping) for receipt in receipts}) > 1:
+    if len({(r.key_id, r.mapping, r.mapping_id) for r in receipts}) > 1:
         raise KeysMixed
     return CohortReceipt(
         profile=profile,

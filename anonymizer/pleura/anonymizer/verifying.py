@@ -96,11 +96,12 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class KeyUse:
-    """What pseudonyms come from: a key, and whether they are computed or drawn at random."""
+    """What pseudonyms come from: a key, and the mapping they are drawn in, if they are."""
 
     key_id: str
     key_version: int
     mapping: Literal["hmac", "random"]
+    mapping_id: str | None
 
 
 @dataclass(slots=True)
@@ -308,7 +309,9 @@ def _accepted(audit: Path, passes: Mark, report: Report) -> dict[str, KeyUse] | 
     report.failed.update(dict.fromkeys(AUDITED, 0))
     report.audit_head = log.head
     receipts = (line.receipt for line in log.lines_after(0) if line.receipt is not None)
-    return {r.output_sha256: KeyUse(r.key_id, r.key_version, r.mapping) for r in receipts}
+    return {
+        r.output_sha256: KeyUse(r.key_id, r.key_version, r.mapping, r.mapping_id) for r in receipts
+    }
 
 
 def _problem(leaf: Leaf, retained: frozenset[int]) -> str | None:

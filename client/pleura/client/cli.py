@@ -140,6 +140,7 @@ def ingest(config: Config = Path("site.toml"), as_json: AsJson = False) -> None:
             "known": summary.known,
             "stored": summary.stored,
             "duplicates": summary.duplicates,
+            "left_out": summary.left_out,
             "quarantined": dict(summary.quarantined),
         }
         sys.stdout.write(json.dumps(row, sort_keys=True) + "\n")
@@ -147,7 +148,7 @@ def ingest(config: Config = Path("site.toml"), as_json: AsJson = False) -> None:
         sys.stdout.write(
             f"found {summary.found}, stored {summary.stored}, known {summary.known},"
             f" duplicates {summary.duplicates}, waiting {summary.waiting},"
-            f" quarantined {quarantined}\n"
+            f" left out {summary.left_out}, quarantined {quarantined}\n"
         )
         for code, count in sorted(summary.quarantined.items()):
             console().print(f"  quarantined {code}: {count}")

@@ -19,6 +19,18 @@ def site(tmp_path: Path) -> Path:
     return two_files(tmp_path)
 
 
+def append_audit(audit: Path, other: Path) -> None:
+    """Write the lines of another audit behind those of one."""
+    entries = [
+        AuditEntry(
+            code=line.code, key_id=line.key_id, input_digest=line.input_digest,
+            receipt=line.receipt.to_json() if line.receipt else b"",
+        )
+        for line in AuditLog(other).lines_after(0)
+    ]  # fmt: skip
+    AuditLog(audit).append(entries, now=SystemClock().now())
+
+
 def test_files_that_fail_are_listed_with_every_problem_and_what_to_do(site: Path) -> None:
     run(site)
     (first, _) = sorted((site / "out").rglob("*.dcm"))
@@ -51,18 +63,26 @@ def test_files_of_two_keys_in_one_output_fail(site: Path) -> None:
     other = two_files(site / "other")
     run(other)
     shutil.copytree(other / "out", site / "out", dirs_exist_ok=True)
-    entries = [
-        AuditEntry(
-            code=line.code, key_id=line.key_id, input_digest=line.input_digest,
-            receipt=line.receipt.to_json() if line.receipt else b"",
-        )
-        for line in AuditLog(other / "out.audit.jsonl").lines_after(0)
-    ]  # fmt: skip
-    AuditLog(site / "out.audit.jsonl").append(entries, now=SystemClock().now())
+    append_audit(site / "out.audit.jsonl", other / "out.audit.jsonl")
     code, failed, report = verified(site)
     assert (code, failed) == (1, {"keys mixed": 2})
     assert [use["files"] for use in report["keys"]] == [2, 2]  # type: ignore[attr-defined]
     assert call("verify", site / "out").stderr.count("computed: 2 files") == 2
+
+
+def test_files_of_two_mappings_of_one_key_in_one_output_fail(site: Path) -> None:
+    run(site, profile="hipaa_safe_harbor")
+    other = site / "other"
+    other.mkdir()
+    shutil.copy(site / "key", other / "key")
+    shutil.copytree(site / "in", other / "in")
+    run(other, profile="hipaa_safe_harbor")
+    shutil.copytree(other / "out", site / "out", dirs_exist_ok=True)
+    append_audit(site / "out.audit.jsonl", other / "out.audit.jsonl")
+    code, failed, report = verified(site)
+    assert (code, failed) == (1, {"keys mixed": 2})
+    assert [use["files"] for use in report["keys"]] == [2, 2]  # type: ignore[attr-defined]
+    assert call("verify", site / "out").stderr.count("drawn in mapping") == 2
 
 
 def test_files_of_two_profiles_or_options_in_one_output_fail(site: Path) -> None:

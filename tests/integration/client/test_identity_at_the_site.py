@@ -70,17 +70,21 @@ def test_a_profile_is_given_only_options_it_offers(site: SiteSettings) -> None:
         scan_once(_with(site, options=("year_only",)))
 
 
-@pytest.mark.parametrize("change", ["key", "profile"])
+@pytest.mark.parametrize("change", ["key", "profile", "mapping"])
 def test_objects_named_in_two_ways_make_no_cohort(
     site: SiteSettings, tmp_path: Path, change: str
 ) -> None:
     first = ct_study(tmp_path, 1, slices=2)
+    if change == "mapping":
+        site = _with(site, profile="hipaa_safe_harbor")
     scan_once(site)
     _label(site, tmp_path, [first[0].accession])
     with Catalog(site.catalog_file, read_only=True) as catalog:
         assert catalog.cohort(CT, "external", seed=1, store=site.store_dir).patients == 1
     if change == "key":
         site.pseudonym_key_file.unlink()
+    elif change == "mapping":
+        site.mapping_file.unlink()
     else:
         site = _with(site, profile="hipaa_safe_harbor")
     ct_study(tmp_path, 2, slices=2)

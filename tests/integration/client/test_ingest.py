@@ -116,9 +116,9 @@ def test_an_unreadable_file_goes_to_quarantine_with_its_code(
     (tmp_path / "in" / "letter.txt").write_text("no image at all" * 20)
     summary = scan_once(site)
     assert summary.stored == 2
-    assert dict(summary.quarantined) == {"NOT_DICOM": 1, "TRUNCATED": 1}
+    assert (dict(summary.quarantined), summary.left_out) == ({"TRUNCATED": 1}, 1)
     with Catalog(site.catalog_file, read_only=True) as catalog:
-        assert catalog.counts().quarantined == {"NOT_DICOM": 1, "TRUNCATED": 1}
+        assert catalog.counts().quarantined == {"TRUNCATED": 1}
     assert len(list((site.quarantine_dir / "TRUNCATED").glob("*.dcm"))) == 1
     assert len(stored_files(site)) == 2
 
@@ -204,7 +204,7 @@ def test_a_stored_study_never_gets_a_second_patient(site: SiteSettings, tmp_path
 
 def test_progress_counts_every_object(site: SiteSettings, tmp_path: Path) -> None:
     ct_study(tmp_path, 1, slices=3)
-    (tmp_path / "in" / "x.txt").write_text("x" * 400)
+    (tmp_path / "in" / "x.dcm").write_bytes(bytes(128) + b"DICM")
     seen: list[IngestProgress] = []
     scan_once(site, seen.append)
     assert seen[-1] == IngestProgress(done=4, total=4, stored=3, quarantined=1)

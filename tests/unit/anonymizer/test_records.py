@@ -68,7 +68,9 @@ def test_a_cohort_receipt_hides_small_counts(tmp_path: Path) -> None:
     assert [hidden_below_five(n) for n in (0, 1, 4, 5)] == ["0", "<5", "<5", "5"]
 
 
-@pytest.mark.parametrize("change", [{"key_id": "0" * 16}, {"mapping": "random"}])
+@pytest.mark.parametrize(
+    "change", [{"key_id": "0" * 16}, {"mapping": "random"}, {"mapping_id": "0" * 16}]
+)
 def test_a_cohort_named_in_two_ways_gets_no_receipt(tmp_path: Path, change: dict[str, str]) -> None:
     one = receipt(tmp_path)
     with pytest.raises(KeysMixed):

@@ -189,12 +189,12 @@ class Catalog:
         return found is not None
 
     def namings(self) -> int:
-        """Return how many ways stored objects were named: by key version, keyed or drawn."""
+        """Return how many ways stored objects were named: by key version, keyed or drawn where."""
         rows = self._db.execute(
-            "SELECT DISTINCT json_extract(receipt, '$.key_id'), json_extract(receipt, '$.mapping')"
-            " FROM instances"
+            "SELECT DISTINCT json_extract(receipt, '$.key_id'), json_extract(receipt, '$.mapping'),"
+            " json_extract(receipt, '$.mapping_id') FROM instances"
         )
-        return len({(row[0], row[1] or "hmac") for row in rows})
+        return len({(row[0], row[1] or "hmac", row[2]) for row in rows})
 
     def files_of(self, pseudonym: str) -> Sequence[str]:
         """Return the paths of a patient's objects, relative to the store."""

@@ -33,8 +33,9 @@ CREATE INDEX IF NOT EXISTS instances_study ON instances (study_uid);
 CREATE INDEX IF NOT EXISTS instances_patient ON instances (patient);
 CREATE INDEX IF NOT EXISTS instances_accession ON instances (accession_key);
 CREATE INDEX IF NOT EXISTS instances_sop_key ON instances (sop_key);
-CREATE INDEX IF NOT EXISTS instances_key_id ON instances (
-    json_extract(receipt, '$.key_id'), json_extract(receipt, '$.mapping'));
+CREATE INDEX IF NOT EXISTS instances_naming ON instances (
+    json_extract(receipt, '$.key_id'), json_extract(receipt, '$.mapping'),
+    json_extract(receipt, '$.mapping_id'));
 
 CREATE TABLE IF NOT EXISTS labels (
     task TEXT NOT NULL,

@@ -61,7 +61,8 @@ class IngestSummary:
     known: int  # taken in or refused by an earlier scan
     stored: int
     duplicates: int
-    quarantined: Mapping[str, int]  # code -> files
+    left_out: int  # no objects: text, programs, a DICOMDIR
+    quarantined: Mapping[str, int]  # code -> objects
 
 
 @dataclass(slots=True)
@@ -75,6 +76,7 @@ class Tally:
     done: int = 0
     stored: int = 0
     duplicates: int = 0
+    left_out: int = 0
     quarantined: Counter[str] = field(default_factory=Counter)
 
     def progress(self) -> IngestProgress:
@@ -87,5 +89,6 @@ class Tally:
             known=self.known,
             stored=self.stored,
             duplicates=self.duplicates,
+            left_out=self.left_out,
             quarantined=dict(sorted(self.quarantined.items())),
         )

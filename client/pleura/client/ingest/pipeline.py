@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from pleura.anonymizer.batch import BatchItem, run_batch
+from pleura.anonymizer.batch import LEFT_OUT, BatchItem, run_batch
 from pleura.anonymizer.erasure import ErasureIndex
 from pleura.anonymizer.errors import InternalFault
 from pleura.anonymizer.profile import Profile
@@ -158,11 +158,12 @@ class Pipeline:
             SourceRow(self._name(found.path), found.stamp, "quarantined", code)
             for found, code in refused
         ]
-        self._catalog.record_quarantined({row.name: row.code for row in rows})
+        objects = [row for row in rows if row.code not in LEFT_OUT]
+        self._catalog.record_quarantined({row.name: row.code for row in objects})
         self._rows.finish(rows)
-        for row in rows:
-            self._known[row.name] = row.stamp
-            tally.quarantined[row.code] += 1
+        self._known.update({row.name: row.stamp for row in rows})
+        tally.left_out += len(rows) - len(objects)
+        tally.quarantined.update(row.code for row in objects)
 
     def _name(self, path: Path) -> str:
         return self._key.keyed("name", str(path))
