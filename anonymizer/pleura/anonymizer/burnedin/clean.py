@@ -1,8 +1,9 @@
 """Reading: looks at the frames the plan names and says what has to be blacked out.
 
 A frame is read whole, or, where an earlier frame of the file is equal outside some area, in
-that area only: equal pixels were read already, so no pixel goes unread. What is blacked out
-is read again with its surroundings until nothing legible is left.
+that area only: equal pixels were read already, so no pixel goes unread. Of a colour picture the
+tints are read too, where they show what the grey view does not. What is blacked out in one view
+is so in all, and read again with its surroundings until nothing legible is left in any.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from pleura.anonymizer.burnedin.decide import judge
 from pleura.anonymizer.burnedin.finder import TextFinder
 from pleura.anonymizer.burnedin.policy import ReadingPlan
 from pleura.anonymizer.burnedin.strokes import along_ink
-from pleura.anonymizer.burnedin.view import Frame, Grey, grey_view
+from pleura.anonymizer.burnedin.tints import Sheets, Views, views_of
+from pleura.anonymizer.burnedin.view import Frame, Grey
 from pleura.anonymizer.errors import TextBoxTooLarge, TextResidual
 from pleura.anonymizer.text import Seeds
 
@@ -64,7 +66,6 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    view: Grey
     boxes: tuple[Box, ...]
     markers: tuple[Box, ...]
 
@@ -89,17 +90,17 @@ def read_and_clean(
     redact: dict[int, tuple[Box, ...]] = {}
     kept: dict[int, tuple[Box, ...]] = {}
     known: dict[bytes, _Seen] = {}
-    last: _Seen | None = None
+    last: tuple[Views, _Seen] | None = None
     boxes = markers = 0
     done: set[int] = set()
     while wanted:
         index = wanted.pop(0)
         if index in done:
             continue
-        view = grey_view(frames.frame(index), photometric)
-        mark = hashlib.sha256(view.tobytes()).digest()
-        seen = known.get(mark) or _read(view, seeds, finder, blank, last)
-        known[mark] = last = seen
+        views = views_of(frames.frame(index), photometric)
+        mark = hashlib.sha256(b"".join(p.tobytes() for p in views.pictures)).digest()
+        seen = known.get(mark) or _read(views, seeds, finder, blank, last)
+        known[mark], last = seen, (views, seen)
         if len(known) > 8:
             known.pop(next(iter(known)))
         done.add(index)
@@ -117,34 +118,40 @@ def read_and_clean(
 
 
 def _read(
-    view: Grey, seeds: Seeds, finder: TextFinder, blank: Sequence[Box], last: _Seen | None
+    views: Views,
+    seeds: Seeds,
+    finder: TextFinder,
+    blank: Sequence[Box],
+    last: tuple[Views, _Seen] | None,
 ) -> _Seen:
-    work = view.copy()
-    area, old, kept = _changed(view, last)
-    for box in old:
-        work[box.slices()] = 0
+    sheets, shape = Sheets(views), views.shape
+    area, old, kept = _changed(views, last)
+    sheets.blacken(old)
     if area is None:
-        return _Seen(view, old, kept)
+        return _Seen(old, kept)
     gone, markers = list(old), list(kept)
     places = [area]
+    sheets.pass_over(blank)
     for number in range(MAX_ROUNDS):
-        found, signs = _look(work, places, seeds, finder)
-        if blank and number == 0:  # text across the edge of a blank area has to go as a whole
-            found, signs = _across(found, signs, blank)
-            for box in blank:
-                work[box.slices()] = 0
-        markers += [s for s in signs if all(s.shared(m) == 0 for m in markers)]
-        if not found and (number or not blank):
-            return _Seen(view, tuple(gone), tuple(markers))
-        padded = [_padded(box, work.shape) for box in found]
-        gone += padded
-        for box in padded:
-            work[box.slices()] = 0
-        if number or not blank:
-            places = _surroundings(padded, markers, area, work.shape)
-    if _look(work, places, seeds, finder)[0]:
+        is_blank = number > 0 or not blank
+        fresh: list[Box] = []
+        for sheet, parts in sheets.to_read(places):
+            found, signs = _look(sheet, parts, seeds, finder)
+            if not is_blank:  # text across the edge of a blank area has to go as a whole
+                found, signs = _across(found, signs, blank)
+            markers += [s for s in signs if all(s.shared(m) == 0 for m in markers)]
+            padded = [_padded(box, shape) for box in found]
+            fresh += padded
+            sheets.blacken(padded)
+        sheets.blacken(blank)
+        if not fresh and is_blank:
+            return _Seen(tuple(gone), tuple(markers))
+        gone += fresh
+        if is_blank:
+            places = _surroundings(fresh, markers, area, shape)
+    if any(_look(sheet, parts, seeds, finder)[0] for sheet, parts in sheets.to_read(places)):
         raise TextResidual(counts={"boxes": len(gone)})
-    return _Seen(view, tuple(gone), tuple(markers))
+    return _Seen(tuple(gone), tuple(markers))
 
 
 def _legible(markers: Sequence[Box], gone: Sequence[Box]) -> tuple[Box, ...]:
@@ -185,21 +192,26 @@ def _across(
     return [b for b in found if hidden(b) < b.area] + cut, [s for s in signs if not hidden(s)]
 
 
-def _changed(view: Grey, last: _Seen | None) -> tuple[Box | None, tuple[Box, ...], tuple[Box, ...]]:
+def _changed(
+    views: Views, last: tuple[Views, _Seen] | None
+) -> tuple[Box | None, tuple[Box, ...], tuple[Box, ...]]:
     """Return the area to read, and boxes and markers that hold from the earlier frame."""
-    whole = Box(0, 0, view.shape[1], view.shape[0])
-    if last is None or last.view.shape != view.shape:
+    whole = Box(0, 0, views.shape[1], views.shape[0])
+    if last is None:
         return whole, (), ()
-    differs = view != last.view
+    now, then, seen = views.pictures, last[0].pictures, last[1]
+    if [p.shape for p in now] != [p.shape for p in then]:
+        return whole, (), ()
+    differs = np.any([a != b for a, b in zip(now, then, strict=True)], axis=0)
     rows, columns = np.nonzero(differs.any(axis=1))[0], np.nonzero(differs.any(axis=0))[0]
     if rows.size == 0:
-        return None, last.boxes, last.markers
+        return None, seen.boxes, seen.markers
     area = Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
-    area = area.grown(_CONTEXT_PX, _CONTEXT_PX, view.shape)
+    area = area.grown(_CONTEXT_PX, _CONTEXT_PX, views.shape)
     if area.area > _READ_WHOLE_SHARE * whole.area:
         return whole, (), ()
-    holds = tuple(b for b in last.boxes if b.shared(area) == 0)
-    return area, holds, tuple(m for m in last.markers if m.shared(area) == 0)
+    holds = tuple(b for b in seen.boxes if b.shared(area) == 0)
+    return area, holds, tuple(m for m in seen.markers if m.shared(area) == 0)
 
 
 def _look(
