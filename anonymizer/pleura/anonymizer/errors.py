@@ -129,7 +129,10 @@ class NotDicom(Quarantined):
 
 
 class Truncated(Quarantined):
-    code, hint = "TRUNCATED", "The file ends early or has a foreign tail; send it again."
+    code, hint = (
+        "TRUNCATED",
+        "File or pixels end early or run on: send it again; if that is no help, ask its maker.",
+    )
 
 
 class NoPreamble(Quarantined):
