@@ -73,10 +73,14 @@ class _Lookup:
         element = self.by_tag.get(tag)
         if element is None or element.items is not None:
             return ""
-        text = decode_text(bytes(element.value), self.character_sets, "LO")
+        raw = bytes(element.value)
+        text = decode_text(raw, self.character_sets, "LO")
         if text is None:
             # Undecodable bytes still name one patient: latin-1 maps every byte to one letter.
-            text = bytes(element.value).decode("latin-1")
+            try:
+                text = raw.decode("utf-8")
+            except UnicodeDecodeError:
+                text = raw.decode("latin-1")
         return text.strip(" \0")
 
     def number(self, tag: int, *, big_endian: bool, default: int) -> int:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import BinaryIO, Final, NamedTuple, cast
 
@@ -38,6 +40,17 @@ _IMPLICIT: Final = str(ImplicitVRLittleEndian)
 _BIG_ENDIAN: Final = str(ExplicitVRBigEndian)
 _DEFLATED: Final = str(DeflatedExplicitVRLittleEndian)
 _UNDEFINED: Final = 0xFFFFFFFF
+# Sets whose bytes may be UTF-8 by chance.
+_MULTI_BYTE: Final = frozenset(
+    [f"ISO 2022 IR {n}" for n in (13, 58, 87, 149, 159, 166)]
+    + ["ISO_IR 13", "ISO_IR 166", "ISO_IR 192", "GB18030", "GBK"]
+)
+_FORBIDDEN: Final = re.compile(rb"[\1-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]|\0(?!\0*(?:\\|\Z))")
+_CONTROLS: Final = bytes({*range(32), 127} - {*b"\t\n\f\r"})
+_ESCAPE: Final = re.compile(rb"\x1b[$(-/]{1,2}[@-Z]")
+_PLAIN_RUN: Final = re.compile(rb"[ -~]{6,}")
+_FIRST_WIDE: Final = "\u0e00"
+_WIDE: Final = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
 
 
 Step = tuple[int, int]
@@ -59,16 +72,62 @@ class Leaf(NamedTuple):
     path: tuple[Step, ...] = ()
 
     def text(self) -> str:
-        """Return the text, undecodable bytes replaced."""
+        """Return the text, undecodable bytes replaced; UTF-8 in a Latin file is UTF-8."""
         raw = self.raw
-        if raw.isascii() and b"\x1b" not in raw:
-            return raw.decode("ascii").strip(" \0")
+        if raw.isascii():
+            text = raw.decode("ascii")
+            if text.isprintable() or "\x1b" not in text:
+                return text.strip(" \0")
+        elif not _MULTI_BYTE.intersection(self.sets) and b"\x1b" not in raw:
+            with suppress(UnicodeDecodeError):
+                return raw.decode("utf-8").strip(" \0")
+        return self._declared()
+
+    def _declared(self) -> str:
         delimiters = PN_DELIMS if self.vr == "PN" else TEXT_VR_DELIMS
         try:
             encodings = convert_encodings(list(self.sets) or ["ISO_IR 6"])
-            return decode_bytes(raw, encodings, delimiters).strip(" \0")
+            return decode_bytes(self.raw, encodings, delimiters).strip(" \0")
         except (LookupError, UnicodeError, ValueError):
-            return raw.decode("latin-1").strip(" \0")
+            return self.raw.decode("latin-1").strip(" \0")
+
+    def readings(self) -> tuple[str, ...]:
+        """Return every text the value may be meant as, the one of `text` first."""
+        text = self.text()
+        if text.isascii() and text.isprintable():
+            return (text,)
+        found = {text: None}
+        if not self.raw.isascii():
+            with suppress(UnicodeDecodeError):
+                found[self.raw.decode("utf-8")] = None
+        if is_unreadable(self.raw):
+            found[self.raw.translate(None, _CONTROLS).decode("latin-1")] = None
+        return tuple(found)
+
+    def visible(self) -> tuple[str, ...]:
+        """Return the readings and, of bytes no text may have, UTF-16 and UTF-32."""
+        found = self.readings()
+        if len(found) > 1 and is_unreadable(self.raw):
+            found += tuple(self.raw.decode(codec, "ignore") for codec in _WIDE)
+        return found
+
+    def hidden(self) -> str:
+        """Return the plain letters that others read as letters of two bytes, in lower case.
+
+        They stand behind an escape, or one of them ends such a letter.
+        """
+        if self.raw.isascii() and b"\x1b" not in self.raw:
+            return ""
+        text = self.text()
+        if b"\x1b" not in self.raw and max(text, default="") < _FIRST_WIDE:
+            return ""
+        runs = (r.decode("ascii") for r in _PLAIN_RUN.findall(_ESCAPE.sub(b"\0", self.raw)))
+        return "\n".join(run for run in runs if run not in text).lower()
+
+
+def is_unreadable(raw: bytes) -> bool:
+    """Return whether bytes hold what no text may: NUL but as padding, control characters."""
+    return len(raw.translate(None, _CONTROLS)) != len(raw) and bool(_FORBIDDEN.search(raw))
 
 
 class _Window(io.RawIOBase):

@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import os
 import re
+import unicodedata
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,8 +35,16 @@ _LINE: Final = re.compile(rb"pleura-project-key v([1-9][0-9]{0,5}) ([0-9a-f]{64}
 
 
 def clean_patient_id(value: str) -> str:
-    """Return a PatientID without outer spaces and NULs; its case stays."""
-    return value.strip(" \0\t\r\n")
+    """Return a PatientID without outer spaces and NULs; its case stays.
+
+    Composed, and without letters nobody sees and empty values: one patient has one ID.
+    """
+    value = value.strip(" \0\t\r\n")
+    if value.isascii() and value.isprintable() and "\\" not in value:
+        return value
+    seen = "".join(c for c in value if unicodedata.category(c) not in ("Cc", "Cf"))
+    parts = (part.strip() for part in unicodedata.normalize("NFC", seen).split("\\"))
+    return "\\".join(part for part in parts if part)
 
 
 def patient_value(patient_id: str, study_uid: str) -> str:

@@ -17,20 +17,27 @@ from pydicom._uid_dict import UID_dictionary
 
 from pleura.anonymizer.dates import Spelled, parse_day, spans_of_days, spelled
 from pleura.anonymizer.leaves import Leaf
+from pleura.anonymizer.spelling import (
+    APOSTROPHES,
+    LETTERS,
+    name_forms,
+    number_forms,
+    numbers_in,
+    plain_letter,
+    unsplit_parts,
+    without_apostrophes,
+)
 from pleura.anonymizer.text import is_maker
-from pleura.anonymizer.vocabulary import MARKS, holds
+from pleura.anonymizer.vocabulary import holds
 from pleura.anonymizer.wire import vr_of
 
 TEXT_VRS: Final = frozenset({"LO", "SH", "UC", "LT", "ST", "UT", "CS", "AE", "UR", "AS"})
 READ_VRS: Final = TEXT_VRS | {"PN", "UI", "DA", "DT", "TM", "DS", "IS"}
 DUMMY_TEXT: Final = "ANONYMIZED"
 WORD: Final = re.compile(r"[^\W_]+")
-DIGITS: Final = re.compile(r"\d+")
 _SPLIT: Final = re.compile(r"[\s^=,;.'\-_/\\]+")
-_PLAIN_LETTERS: Final = str.maketrans("łøđðıħŧ", "loddiht", "\u0640") | {
-    ord("þ"): "th", ord("æ"): "ae", ord("œ"): "oe",
-} | MARKS  # fmt: skip
 _NAMING_VRS: Final = frozenset({"PN", "UI", "DA", "DT", "AE", "UR"})
+_SHORTEST_HIDDEN: Final = 4
 _SHORTEST_NUMBER: Final = 6  # digits of a decimal or integer string that may be an identifier
 
 
@@ -71,9 +78,9 @@ class Residues:
 def fold(text: str) -> str:
     """Return text in the form in which it is compared."""
     if text.isascii():
-        return text.lower()
-    decomposed = unicodedata.normalize("NFKD", text).casefold().translate(_PLAIN_LETTERS)
-    return "".join(c for c in decomposed if unicodedata.category(c) not in ("Mn", "Cf"))
+        return text.lower().replace("`", "'")
+    decomposed = unicodedata.normalize("NFKD", text.translate(APOSTROPHES)).casefold()
+    return "".join(map(plain_letter, decomposed.translate(LETTERS)))
 
 
 def collect(leaves: Iterable[Leaf], expected: Expectation) -> Residues:
@@ -86,13 +93,15 @@ def collect(leaves: Iterable[Leaf], expected: Expectation) -> Residues:
         known = (vr_of(leaf.tag) or "").split(" or ")[0]
         vr = known if known in _NAMING_VRS else leaf.vr
         if vr == "PN":
-            _collect_name(text, leaf.raw, found, expected)
+            for reading in leaf.readings():
+                _collect_name(reading, found, expected)
+            found.raw |= {p.lower() for p in re.split(rb"[\^=\s\\]", leaf.raw) if _is_searchable(p)}
         elif vr == "UI":
             found.uids |= {u for u in text.split("\\") if len(u) >= 8 and u not in UID_dictionary}
         elif vr in ("DA", "DT"):
             found.days |= {d for d in map(parse_day, text.split("\\")) if d}
         elif vr in ("AE", "UR") or (leaf.tag in expected.identifying and leaf.vr in TEXT_VRS):
-            for part in text.split("\\"):
+            for part in "\\".join(leaf.readings()).split("\\"):
                 _collect_identifier(part.strip(" \0"), found, expected)
     for day in found.days:
         iso = day.isoformat()
@@ -103,8 +112,12 @@ def collect(leaves: Iterable[Leaf], expected: Expectation) -> Residues:
     return found
 
 
-def _collect_name(text: str, raw: bytes, found: Residues, expected: Expectation) -> None:
-    for part in _SPLIT.split(fold(text)):
+def _collect_name(text: str, found: Residues, expected: Expectation) -> None:
+    folded = fold(text)
+    parts = {*_SPLIT.split(folded), *_SPLIT.split(without_apostrophes(folded))}
+    if not text.isascii():
+        parts.update(map(fold, unsplit_parts(text)))
+    for part in parts:
         if part.upper() in expected.defined_terms:
             continue
         if part.isdigit():
@@ -113,14 +126,17 @@ def _collect_name(text: str, raw: bytes, found: Residues, expected: Expectation)
             found.words.add(part)
             if len(part) >= 4 or not part.isascii():
                 found.phrases.add(part)
-    found.raw |= {part.lower() for part in re.split(rb"[\^=\s\\]", raw) if _is_searchable(part)}
+                found.phrases |= name_forms(part)
 
 
 def _collect_identifier(text: str, found: Residues, expected: Expectation) -> None:
     folded = fold(text)
+    if folded.isdigit():
+        found.numbers |= number_forms(folded)
     if len(folded) < 4 or folded.upper() in expected.defined_terms or is_maker(folded):
         return
-    (found.numbers if folded.isdigit() else found.phrases).add(folded)
+    if not folded.isdigit():
+        found.phrases.add(folded)
     raw = folded.encode()
     if _is_searchable(raw):
         found.raw.add(raw)
@@ -140,28 +156,42 @@ def tokens_left(
     UIDs, which are compared as values.
     """
     texts: list[str] = []
+    hidden: list[str] = []
     found: set[str] = set()
     for leaf in leaves:
         if leaf.tag >> 16 == 2 or leaf.tag in expected.retained:
             continue
         if leaf.vr in TEXT_VRS or leaf.vr == "PN":
             texts += _searched(leaf, expected)
+            hidden.append(leaf.hidden())
         elif leaf.vr in ("DS", "IS"):
             parts = {part.strip() for part in leaf.text().split("\\")}
             found |= {n for n in parts & residues.numbers if len(n) >= _SHORTEST_NUMBER}
     folded = fold("\n".join(texts))
+    found |= hidden_in("\n".join(hidden), residues)
     found |= residues.words.intersection(WORD.findall(folded))
-    found |= residues.numbers.intersection(DIGITS.findall(folded))
+    found |= residues.numbers & numbers_in(folded)
     for plain in map(fold, texts) if residues.spelled else ():
         found |= {plain[slice(*span)] for span in spans_of_days(plain, residues.spelled)}
     return frozenset(found | {phrase for phrase in residues.phrases if holds(folded, phrase)})
+
+
+def hidden_in(plain: str, residues: Residues) -> set[str]:
+    """Return which long values plain letters hold that a text's character set hides.
+
+    Short ones are there by chance: two such letters are one ideograph.
+    """
+    if not plain:
+        return set()
+    long = {p for p in residues.phrases if len(p) >= _SHORTEST_HIDDEN and p in plain}
+    return long | {n for n in residues.numbers & numbers_in(plain) if len(n) >= _SHORTEST_HIDDEN}
 
 
 def _searched(leaf: Leaf, expected: Expectation) -> Iterator[str]:
     text = leaf.text()
     if text in (expected.pseudonym, DUMMY_TEXT) or text in expected.authored:
         return
-    for part in text.split("\\"):
+    for part in "\\".join(leaf.visible()).split("\\"):
         part = part.strip()
         if leaf.vr != "CS" or part not in expected.defined_terms:
             yield part

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from typing import Final, Literal
 
 from pleura.anonymizer.actions import dictionary_vr, is_standard_uid
@@ -18,7 +17,8 @@ from pleura.anonymizer.header import character_sets_of
 from pleura.anonymizer.profile import Profile
 from pleura.anonymizer.prose import announced_names
 from pleura.anonymizer.rules import Rules
-from pleura.anonymizer.text import Seeds, decode_text, fold, is_maker, words
+from pleura.anonymizer.spelling import unsplit_parts
+from pleura.anonymizer.text import Seeds, decode_text, fold, is_maker, readings, words
 from pleura.anonymizer.vocabulary import is_known_word
 from pleura.anonymizer.wire import Element
 
@@ -131,16 +131,12 @@ def _walk(
 
 
 def _text(element: Element, sets: tuple[str, ...], vr: str) -> str:
-    raw = bytes(element.value)
-    return decode_text(raw, sets, vr) or raw.decode("latin-1")
+    return "\n".join(readings(bytes(element.value), sets, vr))
 
 
 def _parts(element: Element, sets: tuple[str, ...], vr: str) -> list[str]:
-    """Return the values as their character set reads them, and as UTF-8 where it can be that."""
-    text = _text(element, sets, vr)
-    if not text.isascii():
-        with suppress(UnicodeDecodeError):
-            text += "\\" + bytes(element.value).decode("utf-8")
+    """Return the values in every reading of their bytes."""
+    text = "\\".join(readings(bytes(element.value), sets, vr))
     return [part.strip(" \0") for part in dict.fromkeys(text.split("\\"))]
 
 
@@ -153,6 +149,8 @@ def _add_value(seeds: Seeds, vr: str, part: str) -> None:
     """Add a value that names somebody or something by what it is."""
     if vr == "PN":
         seeds.add_name(part)
+        for name in unsplit_parts(part):
+            seeds.add_name(name)
     elif vr == "UI":
         if len(part) >= 8 and not is_standard_uid(part):
             seeds.uids.add(part)

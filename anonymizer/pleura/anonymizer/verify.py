@@ -19,10 +19,9 @@ from pydicom.config import disable_value_validation
 
 from pleura.anonymizer.dates import parse_day, spans_of_days
 from pleura.anonymizer.errors import SelfCheckFailed
-from pleura.anonymizer.leaves import Leaf, leaves_of, preamble_of
+from pleura.anonymizer.leaves import Leaf, is_unreadable, leaves_of, preamble_of
 from pleura.anonymizer.private import load_safe_rows
 from pleura.anonymizer.residues import (
-    DIGITS,
     DUMMY_TEXT,
     READ_VRS,
     TEXT_VRS,
@@ -31,8 +30,10 @@ from pleura.anonymizer.residues import (
     Residues,
     collect,
     fold,
+    hidden_in,
 )
 from pleura.anonymizer.source import Source
+from pleura.anonymizer.spelling import numbers_in
 from pleura.anonymizer.vocabulary import holds
 
 _META_TAGS: Final = frozenset(
@@ -131,19 +132,25 @@ class _Suspects:
 
     def __init__(self, leaves: Sequence[Leaf], residues: Residues, expected: Expectation) -> None:
         texts: list[str] = []
+        hidden: list[str] = []
+        raw_texts: list[bytes] = []
         values: list[bytes] = []
         for leaf in leaves:
             if leaf.tag >> 16 == 2 or leaf.tag in expected.retained:
                 continue
             if leaf.vr in TEXT_VRS:
-                texts.append(leaf.text())
+                texts += leaf.visible()
+                hidden.append(leaf.hidden())
+                raw_texts.append(leaf.raw)
             elif leaf.vr not in READ_VRS:
                 values.append(leaf.raw)
         text = "\n".join(texts)
         folded = fold(text)
         self.in_text = (
-            not residues.words.isdisjoint(WORD.findall(folded))
-            or not residues.numbers.isdisjoint(DIGITS.findall(folded))
+            is_unreadable(b"\\".join(raw_texts))
+            or bool(hidden_in("\n".join(filter(None, hidden)), residues))
+            or not residues.words.isdisjoint(WORD.findall(folded))
+            or not residues.numbers.isdisjoint(numbers_in(folded))
             or any(phrase in folded for phrase in residues.phrases)
             or any(uid in text for uid in residues.uids)
             or any(spans_of_days(folded, residues.spelled))
@@ -178,6 +185,8 @@ def _problem(
     if leaf.vr in ("DA", "DT", "TM"):
         return None if _is_expected_time(leaf.vr, text, residues, expected) else "date"
     if leaf.vr in TEXT_VRS:
+        if is_unreadable(leaf.raw) or hidden_in(leaf.hidden(), residues):
+            return "unreadable text"
         return "text" if _text_leaks(leaf, text, residues, expected) else None
     numbers = {part.strip() for part in text.split("\\")}  # DS, IS
     return "number" if any(len(n) >= 6 for n in numbers & residues.numbers) else None
@@ -217,13 +226,13 @@ def _is_expected_time(vr: str, text: str, residues: Residues, expected: Expectat
 def _text_leaks(leaf: Leaf, text: str, residues: Residues, expected: Expectation) -> bool:
     if text in (expected.pseudonym, DUMMY_TEXT) or text in expected.authored:
         return False
-    for part in text.split("\\"):
+    for part in "\\".join(leaf.visible()).split("\\"):
         part = part.strip()
         if leaf.vr == "CS" and part in expected.defined_terms:
             continue
         folded = fold(part)
         words = set(WORD.findall(folded))
-        numbers = set(DIGITS.findall(folded))
+        numbers = numbers_in(folded)
         if words & residues.words or numbers & residues.numbers:
             return True
         if any(holds(folded, phrase) for phrase in residues.phrases):
