@@ -15,7 +15,9 @@ from typing import Final
 from pydicom._uid_dict import UID_dictionary
 
 from pleura.anonymizer import dates
+from pleura.anonymizer.characters import are_words, hold_seed
 from pleura.anonymizer.colour import clean_profile
+from pleura.anonymizer.numbers import WIDTHS, NumberSeeds, allows, is_lawful
 from pleura.anonymizer.profile import Profile
 from pleura.anonymizer.prose import clean_prose
 from pleura.anonymizer.pseudonyms import Pseudonyms
@@ -51,12 +53,6 @@ _FAMILIES: Final = (
     {"US", "SS", "UL", "SL", "UV", "SV"}, {"FL", "FD"}, {"OB", "OW", "OF", "OD", "OL", "OV"},
     _SHORT_TEXTS, {"LT", "ST", "UT"}, {"DS", "IS"},
 )  # fmt: skip
-_WIDTHS: Final = {
-    **dict.fromkeys(("US", "SS"), 2),
-    **dict.fromkeys(("UL", "SL", "FL", "AT"), 4),
-    **dict.fromkeys(("FD", "SV", "UV"), 8),
-}
-_NUMERIC: Final = re.compile(r" *[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)? *")
 _UID: Final = re.compile(r"[0-9.]{0,64}")
 # No term of the standard has such a run of digits, or begins so.
 _NAMING_CODE: Final = re.compile(r"\d{6}|\b(?:DR|MRN|SSN|DOB)[_ ]")
@@ -105,6 +101,10 @@ class Context:
     tally: Tally
     shift_seconds: int = 0
     sop_class: str = ""  # of the object, for the types of its attributes
+    numbers: NumberSeeds = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "numbers", NumberSeeds(self.seeds))
 
 
 def dictionary_vr(tag: int) -> str:
@@ -320,14 +320,14 @@ def _may_stay(code: str, context: Context) -> bool:
 
 
 def _number(element: Element, context: Context) -> Element | None:
-    text = bytes(element.value).rstrip(b"\0").decode("latin-1")
-    for part in text.split("\\"):
-        if part.strip() and not _NUMERIC.fullmatch(part):
-            context.tally.invalid_values += 1
-            return None
-        if context.seeds.equals_number(part):
-            context.tally.actions["seed"] += 1
-            return dummy(element, context) if element.tag in _ORDINALS else None
+    """Return numbers as they are; what is no number, or an identifier, goes."""
+    raw = bytes(element.value).rstrip(b"\0")
+    if not is_lawful(raw):
+        context.tally.invalid_values += 1
+        return None
+    if context.numbers.in_text(element.tag, raw):
+        context.tally.actions["seed"] += 1
+        return dummy(element, context) if element.tag in _ORDINALS else None
     return element
 
 
@@ -365,9 +365,22 @@ def _bulk(element: Element, context: Context) -> Element | None:
 
 
 def _binary_number(element: Element, context: Context) -> Element | None:
-    """Return numbers as they are; bytes that make no whole number of them are none."""
-    if len(element.value) % _WIDTHS[element.vr]:
+    """Return numbers as they are; what is none, text or an identifier in truth, goes.
+
+    Bytes that make no whole number, or more numbers than the attribute has, are none.
+    """
+    raw = bytes(element.value)
+    count, rest = divmod(len(raw), WIDTHS[element.vr])
+    if rest or not allows(element.tag, count):
         context.tally.invalid_values += 1
+        return None
+    numbers = context.numbers
+    if (
+        numbers.in_binary(element.tag, element.vr, raw)
+        or are_words(raw, element.vr)
+        or hold_seed(raw, context.seeds, numbers.foreign)
+    ):
+        context.tally.actions["seed"] += 1
         return None
     return element
 
@@ -377,5 +390,5 @@ _RULES: Final[dict[str, Callable[[Element, Context], Element | None]]] = {
     "AS": _age,
     **dict.fromkeys(("DS", "IS"), _number),
     **dict.fromkeys(("OB", "OW", "OF", "OD", "OL", "OV"), _bulk),
-    **dict.fromkeys(_WIDTHS, _binary_number),
+    **dict.fromkeys(WIDTHS, _binary_number),
 }

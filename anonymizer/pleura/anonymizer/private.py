@@ -17,15 +17,15 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
+from pleura.anonymizer.characters import hold_seed
 from pleura.anonymizer.errors import RulesDamaged
+from pleura.anonymizer.numbers import WIDTHS, NumberSeeds
 from pleura.anonymizer.text import Seeds, decode_text, has_pattern
 from pleura.anonymizer.wire import Element
 
-_WIDTHS: Final[Mapping[str, int]] = {"SS": 2, "US": 2, "SL": 4, "UL": 4, "FL": 4, "FD": 8}
-_ORDERS: Final[tuple[Literal["little", "big"], ...]] = ("little", "big")
 _PLAIN_RUN: Final = re.compile(rb"[0-9A-Za-z]{4,}")
 _LAWFUL: Final[Mapping[str, re.Pattern[str]]] = {
-    "DS": re.compile(r" *[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)? *"),
+    "DS": re.compile(r" *[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)? *"),
     "IS": re.compile(r" *[+-]?\d{1,11} *"),
     "CS": re.compile(r" *[A-Z0-9_ ]{0,16} *"),
     "SH": re.compile(r"[^\\\x00-\x1f]{0,16}"),
@@ -102,9 +102,12 @@ def safe_private(
     """
     rows = safe_rows_of(elements)
     kept: dict[int, Element] = {}
+    numbers = NumberSeeds(seeds)
     for element in elements:
         row = rows.get(element.tag)
-        if row is None or element.tag in kept or not _is_clean(element, row, seeds, character_sets):
+        if row is None or element.tag in kept:
+            continue
+        if not _is_clean(element, row, seeds, numbers, character_sets):
             continue
         kept[element.tag] = Element(element.tag, row.vr, bytes(element.value))
         block = element.tag & 0xFFFF0000 | (element.tag >> 8 & 0xFF)
@@ -123,35 +126,32 @@ def _creators(elements: Sequence[Element]) -> dict[tuple[int, int], str]:
     return creators
 
 
-def _is_clean(element: Element, row: SafeRow, seeds: Seeds, character_sets: Sequence[str]) -> bool:
+def _is_clean(
+    element: Element,
+    row: SafeRow,
+    seeds: Seeds,
+    numbers: NumberSeeds,
+    character_sets: Sequence[str],
+) -> bool:
     if element.items is not None or element.vr not in (row.vr, "UN"):
         return False
     raw = bytes(element.value)
-    width = _WIDTHS.get(row.vr)
+    width = WIDTHS.get(row.vr)
     if width is not None:
-        is_lawful = len(raw) % width == 0 and row.allows(len(raw) // width)
-        return is_lawful and not _hides_seed(raw, row.vr, seeds)
+        if len(raw) % width or not row.allows(len(raw) // width):
+            return False
+        return not (
+            any(seeds.found_in(run.decode("ascii")) for run in _PLAIN_RUN.findall(raw))
+            or numbers.in_binary(element.tag, row.vr, raw)
+            or hold_seed(raw, seeds, numbers.foreign)
+        )
     text = decode_text(raw, character_sets, row.vr)
     if text is None:
         return False
-    parts = text.rstrip("\0").split("\\")
+    text = text.rstrip("\0")
+    parts = text.split("\\")
     if not row.allows(len(parts)) or not all(_LAWFUL[row.vr].fullmatch(p) for p in parts):
         return False
     if row.vr in ("DS", "IS"):
-        return not any(seeds.equals_number(part) for part in parts)
+        return not numbers.in_text(element.tag, text.encode("ascii"))
     return not any(seeds.found_in(part) or has_pattern(part) for part in parts)
-
-
-def _hides_seed(raw: bytes, vr: str, seeds: Seeds) -> bool:
-    """Return whether binary numbers are an identifier, or are text in truth and hold a seed.
-
-    The byte order is not known here, so long integers are read in both.
-    """
-    if any(seeds.found_in(run.decode("ascii")) for run in _PLAIN_RUN.findall(raw)):
-        return True
-    if vr not in ("SL", "UL"):  # shorter ones have no six digits
-        return False
-    words = [raw[at : at + 4] for at in range(0, len(raw), 4)]
-    return any(
-        seeds.equals_number(str(int.from_bytes(word, order))) for word in words for order in _ORDERS
-    )
