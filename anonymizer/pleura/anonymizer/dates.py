@@ -17,6 +17,7 @@ from itertools import pairwise, permutations
 from typing import Final
 
 from pleura.anonymizer.errors import RulesDamaged
+from pleura.anonymizer.months import ALL, ROMAN
 
 _DA: Final = re.compile(r"(\d{4})(?:(\d{2})(\d{2})|\.(\d{2})\.(\d{2})|-(\d{1,2})-(\d{1,2}))")
 _TM: Final = re.compile(r"(\d{2})(?::?(\d{2})(?::?(\d{2})(\.\d{1,6})?)?)?")
@@ -29,9 +30,21 @@ _DAY_S: Final = 86_400
 _EMPTY: Final = " \0\\"
 _AS: Final = re.compile(r"(\d{3})([DWMY])")
 _DIGITS: Final = re.compile(r"\d+")
-# What stands between the groups of a date: 31. 01. 2020, 11 / 12 / 1950, 31_01_2020.
-_BETWEEN: Final = re.compile(r"\s{1,3}|\s{0,3}[-./,:·|_'’\\]{1,2}\s{0,3}")
-_LONGEST_GAP: Final = 8
+# What stands between the groups of a date: 31. 01. 2020, 11 / 12 / 1950, (11)(12)(1950).
+_BETWEEN: Final = re.compile(r"[\W_]{1,6}")
+# One word between them: 11 grudnia 1950, 11 de diciembre de 1950, 11.XII.1950, D11 M12 Y1950.
+_WORDED: Final = re.compile(
+    r"(?:(?:st|nd|rd|th|er|e|a|o)(?=[\W_]))?[\W_]{0,4}(?:(?:of|de|del|di|van|the)\s)?"
+    r"(?P<word>[^\W\d_][^\s\d,;:/()_-]{0,15}?)(?:\s(?:of|de|del|di|van|do|anno))?[\W_]{0,4}"
+)
+_LONGEST_GAP: Final = 36
+_ROMAN_GAP: Final = re.compile(r"\s?[\W_]\s?(?P<word>[ivx]{1,4})\s?[\W_]\s?")
+_SPACE: Final = re.compile(r"[\s.,]{1,3}")
+_WEEK: Final = re.compile(r"[\W_]?w")
+_BUDDHIST_YEARS: Final = 543
+_MIN_WORD: Final = 3  # letters of a word that is a month only because a day and year are beside it
+# Between figures these tell of sizes and times.
+_MEASURES: Final = frozenset(["x", "mm", "cm", "ms", "kv", "ma", "mas", "hu", "hz", "mhz", "sec"])
 
 Spelled = tuple[str, int, int]
 """A day as texts spell it: the year's two or four digits, month, day."""
@@ -210,33 +223,120 @@ def cap_age(value: str) -> str | None:
     return "090Y" if days >= 90 * 365 else match[0]
 
 
-def spelled(day: date) -> tuple[Spelled, Spelled]:
-    """Return a day with its year in full and in short, for `spans_of_days`."""
+def spelled(day: date) -> tuple[Spelled, Spelled, Spelled]:
+    """Return a day with its year in full, in short and by the Buddhist count (Thailand)."""
     year = f"{day.year:04d}"
-    return (year, day.month, day.day), (year[2:], day.month, day.day)
+    rest = (day.month, day.day)
+    return (year, *rest), (year[2:], *rest), (f"{day.year + _BUDDHIST_YEARS:04d}", *rest)
 
 
 def spans_of_days(folded: str, days: Set[Spelled]) -> Iterator[tuple[int, int]]:
     """Yield where a folded text has one of the days: its groups of digits in any order.
 
-    The engine and the residual scan ask the same question here, so that neither refuses what
-    the other keeps.
+    One word between them is a month, whatever it is. The engine and the residual scan ask the
+    same question here, so that neither refuses what the other keeps.
     """
     groups = [m.span() for m in _DIGITS.finditer(folded)] if days else []
     for at, (first, second) in enumerate(pairwise(groups)):
-        if second[0] - first[1] > _LONGEST_GAP or not _is_joined(folded, first, second):
+        gap = folded[first[1] : second[0]]
+        if len(gap) > _LONGEST_GAP:
             continue
-        a, b = folded[slice(*first)], folded[slice(*second)]
-        if len(a) == len(b) == 4 and any(r in days for r in _halves(a, b)):  # 1950 1211
+        a, b = _figures(folded, first), _figures(folded, second)
+        is_joined = _BETWEEN.fullmatch(gap) is not None
+        if _is_day_of_two(a, gap, b, days, is_joined=is_joined):
             yield first[0], second[1]
-        if at + 2 < len(groups) and _is_joined(folded, second, groups[at + 2]):
-            third = groups[at + 2]
-            if any(r in days for r in _readings((a, b, folded[slice(*third)]))):
-                yield first[0], third[1]
+        if at + 2 == len(groups) or not (is_joined or _is_worded(gap)):
+            continue
+        third = groups[at + 2]
+        if _is_day_of_three(
+            (a, b, _figures(folded, third)), gap, folded[second[1] : third[0]], days
+        ):
+            yield first[0], third[1]
 
 
-def _is_joined(folded: str, first: tuple[int, int], second: tuple[int, int]) -> bool:
-    return _BETWEEN.fullmatch(folded, first[1], second[0]) is not None
+def _figures(folded: str, span: tuple[int, int]) -> str:
+    """Return a group of digits of any script in ASCII."""
+    group = folded[slice(*span)]
+    return group if group.isascii() else "".join(str(int(digit)) for digit in group)
+
+
+def _is_day_of_two(a: str, gap: str, b: str, days: Set[Spelled], *, is_joined: bool) -> bool:
+    sizes = len(a), len(b)
+    if is_joined and sizes == (4, 4):  # 1950 1211
+        return any(reading in days for reading in _halves(a, b))
+    if is_joined and sizes == (4, 3):  # 1950-345
+        return _is_day_of_year(a, int(b), days)
+    if sizes == (4, 3) and _WEEK.fullmatch(gap):  # 1950w501
+        return _is_week_day(a, b[:2], b[2:], days)
+    year, day = (a, b) if len(a) > len(b) else (b, a)
+    if len(day) > 2 or len(year) not in (2, 4):
+        return False
+    if len(year) == 4 and year is b and _SPACE.fullmatch(gap):
+        return _has(days, year, int(day))  # whatever stands before: grudnia 11, 1950
+    if is_joined or (word := _month_between(gap, year)) is None:
+        return False
+    if len(year) == 4:
+        return _has(days, year, int(day), ROMAN.get(word, 0))
+    return any(_has(days, y, int(d), ROMAN.get(word, 0)) for y, d in ((a, b), (b, a)))
+
+
+def _month_between(gap: str, year: str) -> str | None:
+    """Return the one word between a day and a year that may be its month."""
+    match = _ROMAN_GAP.fullmatch(gap)
+    if match is not None and match["word"] in ROMAN:
+        return match["word"] if len(year) == 4 or not gap[0].isspace() else None
+    match = _WORDED.fullmatch(gap)
+    word = match["word"].rstrip(".'’") if match else ""
+    if word in ALL or (len(year) == 4 and len(word) >= _MIN_WORD and word not in _MEASURES):
+        return word
+    return None
+
+
+def _is_day_of_three(
+    groups: tuple[str, str, str], first: str, second: str, days: Set[Spelled]
+) -> bool:
+    if _BETWEEN.fullmatch(first) and _BETWEEN.fullmatch(second):
+        return any(reading in days for reading in _readings(groups))
+    a, b, c = groups
+    if len(a) == 4 and len(b) == 2 and len(c) == 1 and _WEEK.fullmatch(first):
+        return _is_week_day(a, b, c, days)
+    if not (_is_labelled(first) and _is_labelled(second)):
+        return False
+    orders = ((c, b, a), (c, a, b), (a, b, c), (a, c, b))
+    return any(
+        len(year) == 4 and max(len(month), len(day)) <= 2 and (year, int(month), int(day)) in days
+        for year, month, day in orders
+    )
+
+
+def _is_labelled(gap: str) -> bool:
+    return len(gap) <= _LONGEST_GAP and (_BETWEEN.fullmatch(gap) is not None or _is_worded(gap))
+
+
+def _is_worded(gap: str) -> bool:
+    match = _WORDED.fullmatch(gap)
+    return match is not None and match["word"] not in _MEASURES
+
+
+def _has(days: Set[Spelled], year: str, day: int, month: int = 0) -> bool:
+    """Return whether one of the days is this day of the year, of any month unless one is told."""
+    months = (month,) if month else range(1, 13)
+    return any((year, m, day) in days for m in months)
+
+
+def _is_day_of_year(year: str, number: int, days: Set[Spelled]) -> bool:
+    if not (1 <= number <= 366 and date.min.year <= int(year) <= date.max.year - 1):
+        return False
+    day = date(int(year), 1, 1) + timedelta(days=number - 1)
+    return (year, day.month, day.day) in days
+
+
+def _is_week_day(year: str, week: str, weekday: str, days: Set[Spelled]) -> bool:
+    try:
+        day = date.fromisocalendar(int(year), int(week), int(weekday))
+    except ValueError:
+        return False
+    return (f"{day.year:04d}", day.month, day.day) in days
 
 
 def _readings(groups: tuple[str, str, str]) -> Iterator[Spelled]:

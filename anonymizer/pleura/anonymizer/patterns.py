@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from pleura.anonymizer.months import FROM_FIGURES, FROM_NAME
+
 _WORDS: Final = r"(?:[^\W\d_]{3,}\s+){1,3}"
 _STREET: Final = rf"""(?:
       \b\d{{1,5}}[a-z]?\s+{_WORDS}(?:street|avenue|road|lane|boulevard|terrace|crescent
@@ -46,6 +48,7 @@ _YEAR: Final = rf"(?:{_CENTURY}|['’`´]\s?\d\d)"
 _DAY: Final = r"(?:0?[1-9]|[12]\d|3[01])"
 _TWO: Final = r"(?:0[1-9]|[12]\d|3[01])"
 _TWO_MONTH: Final = r"(?:0[1-9]|1[0-2])"
+_ROMAN: Final = r"(?:i{1,3}|iv|vi{0,3}|ix|xi{0,2})"
 _START: Final = r"(?<![\d.,+-])(?<!\d[/ ])"  # not within a number or a list of them
 _END: Final = r"(?!\d|[.,]\d)"
 # Days and months in figures and months by name with a year, searched for where any digit is.
@@ -62,7 +65,12 @@ DATES: Final = re.compile(
       | {_CENTURY}(?:\s?/\s?|[-_]){_TWO_MONTH}{_END}(?![-/_|])
       | {_CENTURY}[\s,./_-]{{1,2}}{_MONTH_NAME}[\s,./_-]{{1,2}}(?:the\s)?\d{{1,2}}(?:st|nd|rd|th)?\b
       | {_CENTURY}[./_-]{_MONTH_NAME}\b
+      | {_CENTURY}-?w(?:0[1-9]|[1-4]\d|5[0-3])(?:-?[1-7])?\b
+      | {_DAY}\s?(?P<s4>[-./])\s?{_ROMAN}\s?(?P=s4)\s?(?:{_YEAR}|\d\d){_END}
+      | {_DAY}\s(?:i[ivx]+|vi+|xi+)\s{_CENTURY}{_END}
+      | {FROM_FIGURES}
       )
+    | (?<![^\W\d_])(?:{FROM_NAME})
     | (?<![^\W\d_])(?=[adefgjlmnos]){_MONTH_NAME}
         (?:\s(?:of|de|del|di|van))?[\s,./_-]{{0,3}}{_YEAR}\b
     """,
