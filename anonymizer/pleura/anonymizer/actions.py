@@ -16,6 +16,7 @@ from pydicom._uid_dict import UID_dictionary
 
 from pleura.anonymizer import dates
 from pleura.anonymizer.characters import are_words, hold_seed
+from pleura.anonymizer.code_strings import IMAGE_TYPES, names_nobody
 from pleura.anonymizer.colour import clean_profile
 from pleura.anonymizer.numbers import WIDTHS, NumberSeeds, allows, is_lawful
 from pleura.anonymizer.profile import Profile
@@ -295,10 +296,10 @@ def _names_nobody(element: Element, context: Context) -> bool:
 
 
 def _code_string(element: Element, context: Context) -> Element | None:
-    """Return the codes without the unlawful ones and those that hold a seed; the rest stay."""
+    """Return the codes without the unlawful ones and those that may name somebody."""
     text = bytes(element.value).rstrip(b"\0").decode("latin-1")
     parts = text.split("\\")
-    left = [part if _may_stay(part, context) else "" for part in parts]
+    left = [part if _may_stay(part, element.tag, context) else "" for part in parts]
     if left == parts:
         return element
     if not any(part.strip() for part in left):
@@ -306,14 +307,15 @@ def _code_string(element: Element, context: Context) -> Element | None:
     return Element(element.tag, element.vr, "\\".join(left).encode("ascii"))
 
 
-def _may_stay(code: str, context: Context) -> bool:
+def _may_stay(code: str, tag: int, context: Context) -> bool:
     if not _CODE_STRING.fullmatch(code):
         context.tally.invalid_values += 1
         return False
     word = code.strip()
     if word in context.rules.defined_terms:
         return True
-    if _NAMING_CODE.search(word) or context.seeds.found_in(word):
+    is_naming = _NAMING_CODE.search(word) or context.seeds.found_in(word)
+    if is_naming or not names_nobody(word, is_image_type=tag in IMAGE_TYPES):
         context.tally.actions["seed"] += 1
         return False
     return True

@@ -67,7 +67,7 @@ DATES: Final = re.compile(
       | {_CENTURY}[./_-]{_MONTH_NAME}\b
       | {_CENTURY}-?w(?:0[1-9]|[1-4]\d|5[0-3])(?:-?[1-7])?\b
       | {_DAY}\s?(?P<s4>[-./])\s?{_ROMAN}\s?(?P=s4)\s?(?:{_YEAR}|\d\d){_END}
-      | {_DAY}\s(?:i[ivx]+|vi+|xi+)\s{_CENTURY}{_END}
+      | {_DAY}\s(?:i{{2,3}}|iv|vi{{1,3}}|ix|xi{{1,2}})\s{_CENTURY}{_END}
       | {FROM_FIGURES}
       )
     | (?<![^\W\d_])(?:{FROM_NAME})
