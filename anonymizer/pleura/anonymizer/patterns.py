@@ -14,10 +14,14 @@ from pleura.anonymizer.months import FROM_FIGURES, FROM_NAME
 
 _WORDS: Final = r"(?:[^\W\d_]{3,}\s+){1,3}"
 _STREET: Final = rf"""(?:
-      \b\d{{1,5}}[a-z]?\s+{_WORDS}(?:street|avenue|road|lane|boulevard|terrace|crescent
+      \b\d{{1,5}}[a-z]?\s+(?:(?:n|s|e|w|ne|nw|se|sw)\.?\s+)?{_WORDS}(?:st|dr|ct|pl|ln|ave?|rd|blvd)
+        \.?,?\s(?:apt|apartment|suite|ste|unit|floor)\b\.?\s?\#?\s?\w{{1,5}}\b
+    | \b\d{{1,5}}[a-z]?\s+{_WORDS}(?:street|avenue|road|lane|boulevard|terrace|crescent
         |highway|parkway|blvd|ave|rd)\b\.?                                 # 12 Elm Street
-    | \b\d{{1,5}}[a-z]?\s+{_WORDS}(?:st\.|drive|court|square|place|close|gardens|way)
-        (?=\s*(?:,|;|\n|$))
+    | \b\d{{1,5}}[a-z]?\s+(?:[nsew]\.?\s+)?{_WORDS}
+        (?:st\.|drive|court|square|place|close|gardens|way|mews|grove)(?=\s*(?:,|;|\n|$))
+    | \b\d{{1,5}}[a-z]?\s+(?:n|s|e|w|ne|nw|se|sw)\.?\s+{_WORDS}(?:st|dr|ct|pl|ln|ave?|rd|blvd)\b
+    | \b\d{{1,5}}[a-z]?\s+{_WORDS}(?:st|dr|ct|pl|ln)\b\.?(?=,?\s+[^\W\d_]+,?\s+[a-z]{{2}}\s+\d{{5}})
     | \b[^\W\d_]{{3,}}\s+(?:street|avenue|road|lane|boulevard)\s+\d{{1,4}}\b  # Elm Road 12
     | \b[^\W_]*(?:strasse|str\.|gasse|allee|platz|straat|laan|gracht)\s*\d{{1,4}}\s?[a-z]?\b
     | \b\d{{1,4}}\s?(?:bis\s|ter\s|,\s?)?(?:rue|boulevard|chemin|impasse|quai)
@@ -78,7 +82,7 @@ DATES: Final = re.compile(
 )  # fmt: skip
 _YEARS: Final = r"(?:y\b|yo[mf]?\b|y/o|yrs?\b|years?\b|jahr|ans\b|anos\b|anni\b|jaar\b|jarig)"
 _RUN: Final = (
-    r"(?:\d{7,}"
+    r"(?:\d{7,}|\d(?:[\s.-]\d(?!\d)){2,}"
     r"|\(?\d+\)?(?:[\s()/.-]{1,3}\d{2,}(?!\d|[x.]\d|\s?(?:mm|cm|kv|mas?|hu|ms)\b))*)"
 )
 # Numbers behind a label, which stays, and groups of digits that are a number together.
@@ -90,10 +94,18 @@ NUMBERS: Final = re.compile(
       | 0\d{{1,4}}\s?[/-]\s?\d(?=(?:[\s/-]?\d){{2}})\d+(?:[\s/-]\d{{2,}})*(?![.,]?\d)
       )
     | \(0\s?\d{{1,4}}\)[\s-]?\d{{2,}}(?:[\s-]?\d{{2,}})*
-    | \b(?=[acdefilmpst])(?:
-        (?:mrn|ssn|accession|tel(?:efon|efono|ephone)?|phone|fax|pager|bleep
-          |(?:(?:acc|id|mobile?)(?=\s?[:=\#])))\b(?:\s(?:no|nr|number))?[\s:.=\#/-]{{0,4}}
-          (?P<n1>(?:[a-z]{{2}}[\s-])?{_RUN})
+    | \b(?=[abcdefhijklmprstvz])(?:
+        (?:mrn|ssn|accession|tel(?:efon|efono|ephone)?|phone|fax|pager|bleep|beeper|dect|pieps?er
+          |durchwahl|postfach|p\.?\s?o\.?\sbox|akten?(?:zeichen)?
+          |(?:fall|pat(?:ient(?:en)?)?|rontgen|roe?ntgen|auftrags?|akten|kranken|versicherten|haus
+            |archiv|untersuchungs|vorgangs|telefon|handy|mobil)
+            \.?[\s-]?(?:nr|nummer|no)\b
+          |(?:case|chart|file|record|account|claim|policy|member|order|request|visit|encounter|exam
+            |study|patient|hospital|unit|ref(?:erence)?)\s?(?:no|nr|number|id)\b
+          |(?:(?:acc|id|mobile?|case|chart|file|record|account)(?=\s?[:=\#])))
+          \b(?:\s(?:no|nr|number))?[\s:.=\#/-]{{0,4}}
+          (?P<n1>(?:[a-z]{{2}}[\s-])?{_RUN}(?:/\d+)*)
+      | chart\s(?P<n5>\d{{3,}}(?:/\d+)*)(?!\s?[a-z]{{2}}\b)
       | (?:call|dial|ext|extension)\b\.?(?:\s(?:back|at|on|me|us))*[\s:]{{1,2}}
           (?P<n2>(?=[(\d](?:[\s()/-]?\d){{2}})(?!\d+\s?[a-z]{{2}}\b){_RUN})
       | (?:mrn|accession|ssn|id)\b(?:\s(?:no|nr|number))?[\s:.=\#]{{1,4}}
@@ -104,6 +116,12 @@ NUMBERS: Final = re.compile(
     """,
     re.VERBOSE,
 )  # fmt: skip
+# Letters or figures one by one, with something between.
+SPACED: Final = re.compile(r"(?<![^\W_])[^\W_](?:[\W_]{1,3}[^\W_](?![^\W_])){2,}")
+SPACED_LETTERS: Final = re.compile(
+    r"(?<![^\W_])[^\W\d_](?:(?:[ \t]{1,3}|[._/|*-])[^\W\d_](?![^\W_])){3,}"
+)
+SPACED_FIGURES: Final = re.compile(r"(?<![^\W_])\d(?:(?:[ \t]{1,3}|[._-])\d(?![^\W_])){4,}")
 OLD_IN_WORDS: Final = ("ninety", "hundred", "neunzig", "noventa", "novanta", "negentig", "vingt")
 AGES: Final = re.compile(
     rf"""
@@ -115,6 +133,29 @@ AGES: Final = re.compile(
     )(?=[\s-]*{_YEARS})
     """,
     re.VERBOSE,
+)
+# A figure that is an age where a person stands beside it, or years after it.
+OLD_FIGURE: Final = re.compile(r"(?<![\d.,+-])(?<!\d/)(?:9\d|1[0-4]\d)(?!\d|[.,/x-]\d)")
+_PERSON: Final = (
+    r"(?:pt|pat|patient(?:in)?|she|he|male|female|(?:wo)?man|lady|gentleman|frau|herr|mann|mother"
+    r"|father|mutter|vater|sie|er|mannlich|weiblich)"
+)
+OLD_BEFORE: Final = re.compile(
+    rf"(?:\b{_PERSON}\b[\s,.:]{{1,3}}(?:(?:is|was|ist|war|est|aged?|now|jetzt|already|bereits)\s)?\(?"
+    rf"|\b{_PERSON}\s?\()\Z"
+)
+OLD_SEX_BEFORE: Final = re.compile(r"(?<![^\W_])[fmw]\Z")
+OLD_SEX_AFTER: Final = re.compile(
+    r"\s(?:w/?|with|mit|c/o|presents?|presenting|pt)(?!\w|\s[ck]ontrast)"
+)
+OLD_AFTER: Final = re.compile(
+    rf"\s?(?:j(?:r|hr|ahre?)?\.|jr\b|j\.?\s?(?:alt|[mwf]\b))|a\.?[\s,]{{1,2}}(?:alt|[mwf])\b"
+    rf"|\)?[\s,;]{{0,2}}{_PERSON}\b|\)?\s?,\s?[mwf]\b|[\s-]?jg\b"
+)
+# What no age has behind it: units, counts and rates.
+NO_AGE: Final = re.compile(
+    r"\)?\s?(?:%|°|/|mm|cm|m[lgs]\b|mgy|m?gy|kvp?\b|kev|mev|ma\b|mas\b|kg|g\b|bpm|ms\b|s\b|hu\b|mhz|hz|fps"
+    r"|x\s?\d|deg|mci|mbq|min|sec|db\b|lbs?\b|cc\b|mmhg|beats|slices|images|views|percent|prozent)"
 )
 PATTERNS: Final = re.compile(
     rf"""
@@ -148,27 +189,3 @@ PATTERNS: Final = re.compile(
     """,
     re.VERBOSE,
 )  # fmt: skip
-# A title or a phrase that announces a person: the next word goes whatever it is.
-ANNOUNCED: Final = re.compile(
-    r"""
-    (?: \b(?:dr|dra|drs|prof|professor|mr|mrs|ms|miss|herr|herrn|frau|mme|monsieur|madame|senor
-          |senora|sra)\b\.?
-      | \bsr\.                                        # Spanish; SR is a modality
-      | \b(?:signed|reported|dictated|read|reviewed|referred|ordered|requested|performed|verified
-          |approved|transcribed|interpreted|befundet|unterzeichnet|signe|firmado|informado)
-        \s+(?:by|von|durch|par|por)\b
-      | \b(?:lives|living|resides|residing|resident|wohnhaft|habite|vive)\s+(?:in|at|of|a|en)\b
-      | \b(?:born|geboren)\s+in\b
-      | \b(?:name|vorname|nachname|nom|prenom|nombre|apellido|patient\s?name|patient|paciente|pt
-          |mrn|dob|ssn|id|acc|accession|radiologist|radiologe|physician|attending|referring|surgeon
-          |technologist|tech|operator|doctor|arzt|medecin|medico|sonographer|nurse|mother|father
-          |address|phone|tel|fax)\s?(?:no|nr|number)?\s*[:=\#]
-    ) [\s:.=\#]*
-    """,
-    re.VERBOSE,
-)
-# Words that often stand before a name but more often do not: only unknown words go.
-SUSPECTED: Final = re.compile(
-    r"\b(?:patient|pt|physician|radiologist|attending|doctor|technologist|surgeon|nurse|arzt"
-    r"|paciente|mrn|accession|dictating|consultant)\b[\s:.]*"
-)

@@ -12,58 +12,42 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final
 
 from pleura.anonymizer.patterns import (
     AGES,
-    ANNOUNCED,
     DATES,
+    NO_AGE,
     NUMBERS,
+    OLD_AFTER,
+    OLD_BEFORE,
+    OLD_FIGURE,
     OLD_IN_WORDS,
+    OLD_SEX_AFTER,
+    OLD_SEX_BEFORE,
     PATTERNS,
-    SUSPECTED,
+    SPACED,
+    SPACED_FIGURES,
+    SPACED_LETTERS,
 )
+from pleura.anonymizer.persons import TECHNICAL, Said, person_spans, told_names
 from pleura.anonymizer.text import Seeds, fold
-from pleura.anonymizer.vocabulary import is_known_word, load_vocabulary, spans_of, whole
+from pleura.anonymizer.vocabulary import is_known_word, spans_of, whole
 
 MAX_ROUNDS: Final = 4
-MAX_NAME_WORDS: Final = 4
 MAX_CACHED: Final = 64
-MIN_NAME: Final = 3
+MAX_WORDS: Final = 200_000  # no report is longer, and each word takes its time
+MAX_LETTERS: Final = 1 << 22
+MIN_SPACED: Final = 3
+MIN_BROKEN: Final = 5
+MAX_BREAK: Final = 6
+MAX_BESIDE: Final = 24
 
 _WORD: Final = re.compile(r"[^\W_]+")
 _DIGITS: Final = re.compile(r"\d+")
-_SPACED: Final = re.compile(r"(?<![^\W_])[^\W_](?:[ ._-][^\W_]){2,}(?![^\W_])")
-_TITLES: Final = frozenset(
-    [
-        "dr",
-        "dra",
-        "drs",
-        "prof",
-        "professor",
-        "mr",
-        "mrs",
-        "ms",
-        "miss",
-        "herr",
-        "herrn",
-        "frau",
-        "mme",
-        "md",
-        "phd",
-        "med",
-        "by",
-        "von",
-    ]
-)
-_MODALITIES: Final = frozenset(["mr", "dr", "ms"])  # without a dot or a colon no title
-_PARTICLES: Final = frozenset(
-    ["van", "von", "der", "den", "de", "del", "la", "le", "di", "da", "bin", "ibn", "el", "al"]
-)
-# Sizes, kernels and series words: 512x512, 5mm, B70f, FC51, T1W, Br40d, I30f3.
-_TECHNICAL: Final = re.compile(
-    r"\d{1,4}[a-z]{0,4}|\d{1,4}(?:x\d{1,4}){1,3}|[a-z]{1,3}\d{1,3}[a-z]{0,3}\d?"
-)
+_BROKEN: Final = re.compile(r"-?\s{0,5}")
+_SIDES: Final = frozenset("rlaphfsi")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +66,16 @@ def clean_prose(
     `terms`: defined terms, upper case, that strict mode lets stay. `patterns` is off for code
     values, which are made of digits.
     """
+    if len(text) >= 2 * MAX_WORDS and _is_endless(text):
+        return Cleaned("", max(1, len(_WORD.findall(text))))
     removed, left = 0, text.replace("\0", " ")
     for round_number in range(MAX_ROUNDS):
-        plain, places = _folded(left)
+        said, places = _folded(left)
+        plain = said.plain
         spans = list(_seed_spans(plain, seeds))
         if round_number == 0:
             find = _short_spans if len(plain) <= MAX_CACHED else _fixed_spans
-            spans += find(plain, patterns, strict, terms)
+            spans += find(said, patterns, strict, terms)
         if not spans:
             break
         hidden = _marked(len(plain), spans)
@@ -99,21 +86,29 @@ def clean_prose(
     return Cleaned(left if removed else text, removed)
 
 
+def _is_endless(text: str) -> bool:
+    return len(text) > MAX_LETTERS or sum(1 for _ in _WORD.finditer(text)) > MAX_WORDS
+
+
 def _fixed_spans(
-    plain: str, patterns: bool, strict: bool, terms: frozenset[str]
+    said: Said, patterns: bool, strict: bool, terms: frozenset[str]
 ) -> tuple[tuple[int, int], ...]:
     """Return what goes whatever the header says."""
+    plain = said.plain
     spans: list[tuple[int, int]] = []
     if patterns:
         spans += [m.span() for m in PATTERNS.finditer(plain)]
         if _DIGITS.search(plain):
             spans += [m.span() for m in DATES.finditer(plain)]
             spans += [m.span(m.lastgroup or 0) for m in NUMBERS.finditer(plain)]
+            spans += [m.span() for m in OLD_FIGURE.finditer(plain) if _is_age(plain, *m.span())]
         if any(word in plain for word in OLD_IN_WORDS):
             spans += [m.span() for m in AGES.finditer(plain)]
-        spans += _label_spans(plain)
+        spans += person_spans(said, terms)
     if strict:
         spans += _unknown_spans(plain, terms)
+        if patterns:
+            spans += _spelled_spans(plain)
     return tuple(spans)
 
 
@@ -121,17 +116,62 @@ def _fixed_spans(
 _short_spans = lru_cache(maxsize=4096)(_fixed_spans)
 
 
-def _folded(text: str) -> tuple[str, Sequence[int]]:
+def _is_age(plain: str, start: int, end: int) -> bool:
+    """Return whether a figure above 89 is somebody's age, by what stands beside it."""
+    before, after = plain[max(0, start - MAX_BESIDE) : start], plain[end : end + MAX_BESIDE]
+    if before.endswith(("m/", "f/", "w/")):
+        return not before[-3:-2].isalnum()
+    if OLD_SEX_BEFORE.search(before):
+        return OLD_SEX_AFTER.match(after) is not None
+    if before[-1:].isalpha():
+        return False
+    if OLD_AFTER.match(after):
+        return True
+    return NO_AGE.match(after) is None and OLD_BEFORE.search(before) is not None
+
+
+def _spelled_spans(plain: str) -> Iterator[tuple[int, int]]:
+    """Yield words and numbers written letter by letter; rows that count or tell sides stay."""
+    for match in SPACED_LETTERS.finditer(plain):
+        letters = _WORD.findall(match[0])
+        is_row = _counts([ord(letter) for letter in letters]) or _is_sides(letters)
+        if not (is_row or is_known_word("".join(letters))):
+            yield match.span()
+    for match in SPACED_FIGURES.finditer(plain):
+        figures = [int(figure) for figure in _WORD.findall(match[0])]
+        if not (_counts(figures) or set(figures) <= {0, 1}):
+            yield match.span()
+
+
+def _counts(values: Sequence[int]) -> bool:
+    return len({after - before for before, after in pairwise(values)}) == 1
+
+
+def _is_sides(letters: Sequence[str]) -> bool:
+    return len(set(letters)) == len(letters) and _SIDES.issuperset(letters)
+
+
+def _folded(text: str) -> tuple[Said, Sequence[int]]:
     """Return the folded text and, for each of its letters, where it stood."""
     if text.isascii():
-        return text.lower(), range(len(text))
+        return Said(text.lower(), text), range(len(text))
     letters: list[str] = []
+    cased: list[str] = []
     places: list[int] = []
     for place, letter in enumerate(text):
-        plain = fold(letter)
+        plain = _fold_letter(letter)
         letters.append(plain)
+        cased.append(plain if letter == plain else _shape(letter) * len(plain))
         places += [place] * len(plain)
-    return "".join(letters), places
+    return Said("".join(letters), "".join(cased)), places
+
+
+_fold_letter = lru_cache(maxsize=4096)(fold)
+
+
+def _shape(letter: str) -> str:
+    """Return a letter of the same case; ` ` has none."""
+    return "A" if letter.isupper() else "a" if letter.islower() else " "
 
 
 def _seed_spans(plain: str, seeds: Seeds) -> Iterator[tuple[int, int]]:
@@ -142,9 +182,8 @@ def _seed_spans(plain: str, seeds: Seeds) -> Iterator[tuple[int, int]]:
         may_be = word[0] in firsts or (word[0].isdigit() and not word.isdigit())
         if may_be and (word in seeds.tokens or _is_glued(word, seeds.tokens)):
             yield from _with_initials(plain, match.span(), seeds)
-    for match in _SPACED.finditer(plain):
-        if "".join(_WORD.findall(match[0])) in seeds.tokens:
-            yield match.span()
+    yield from _spelled_seeds(plain, seeds)
+    yield from _broken_seeds(plain, seeds)
     for phrase in seeds.phrases:
         for span in spans_of(plain, phrase):
             yield from _with_initials(plain, span, seeds)
@@ -159,6 +198,30 @@ def _seed_spans(plain: str, seeds: Seeds) -> Iterator[tuple[int, int]]:
         start = plain.find(uid)
         if start >= 0:
             yield whole(plain, start, start + len(uid))
+
+
+def _spelled_seeds(plain: str, seeds: Seeds) -> Iterator[tuple[int, int]]:
+    """Yield where a name is written letter by letter, whatever stands between them."""
+    for match in SPACED.finditer(plain):
+        places = [m.start() for m in _WORD.finditer(plain, match.start(), match.end())]
+        joined = "".join(plain[place] for place in places)
+        for token in seeds.tokens:
+            at = joined.find(token) if len(token) >= MIN_SPACED else -1
+            while at >= 0:
+                yield places[at], places[at + len(token) - 1] + 1
+                at = joined.find(token, at + len(token))
+
+
+def _broken_seeds(plain: str, seeds: Seeds) -> Iterator[tuple[int, int]]:
+    """Yield where a name is broken in two, at the end of a line or by a hyphen or space."""
+    last: re.Match[str] | None = None
+    for match in _WORD.finditer(plain):
+        if last is not None and match.start() - last.end() <= MAX_BREAK:
+            joined = last[0] + match[0]
+            is_one = len(joined) >= MIN_BROKEN and joined in seeds.tokens
+            if is_one and _BROKEN.fullmatch(plain, last.end(), match.start()):
+                yield last.start(), match.end()
+        last = match
 
 
 def _is_glued(word: str, tokens: set[str]) -> bool:
@@ -193,66 +256,14 @@ def _with_initials(plain: str, span: tuple[int, int], seeds: Seeds) -> Iterator[
         yield at, at + 1
 
 
-def _label_spans(plain: str) -> list[tuple[int, int]]:
-    """Return the words after a title or label."""
-    vocabulary = load_vocabulary()
-    spans: list[tuple[int, int]] = []
-    for pattern, is_certain in ((ANNOUNCED, True), (SUSPECTED, False)):
-        walked = 0
-        for match in pattern.finditer(plain):
-            if match.end() < walked:
-                continue  # one title after the other: the first one's walk saw to it
-            found = list(_name_after(plain, match.end(), vocabulary, is_certain=is_certain))
-            walked = found[-1][1] if found else 0
-            spans += found
-    return spans
-
-
 def announced_names(text: str) -> tuple[str, ...]:
     """Return the folded names that a title or label in a text tells of: unknown words only."""
-    plain = fold(text)
-    return _short_names(plain) if len(plain) <= MAX_CACHED else _names(plain)
-
-
-def _names(plain: str) -> tuple[str, ...]:
-    vocabulary = load_vocabulary()
-    found: list[str] = []
-    walked = 0
-    for match in ANNOUNCED.finditer(plain):
-        if match.end() < walked or match[0].strip() in _MODALITIES:
-            continue  # one title after the other, as in `_label_spans`
-        spans = list(_name_after(plain, match.end(), vocabulary, is_certain=True))
-        walked = spans[-1][1] if spans else 0
-        found += [plain[start:end] for start, end in spans]
-    return tuple(w for w in found if _is_name(w))
+    said, _ = _folded(text)
+    return _short_names(said) if len(text) <= MAX_CACHED else told_names(said)
 
 
 # The files of a series repeat their short texts.
-_short_names = lru_cache(maxsize=4096)(_names)
-
-
-def _is_name(word: str) -> bool:
-    is_long = len(word) >= MIN_NAME and word.isalpha()
-    return is_long and not (word in _TITLES or word in _PARTICLES or is_known_word(word))
-
-
-def _name_after(
-    plain: str, start: int, vocabulary: frozenset[str], *, is_certain: bool
-) -> Iterator[tuple[int, int]]:
-    end, count = start, 0
-    for match in _WORD.finditer(plain, start):
-        word, gap = match[0], plain[end : match.start()]
-        if count >= MAX_NAME_WORDS or (count and re.search(r"[;:\n()]|\.\s+(?=\w{3})", gap)):
-            return
-        end = match.end()
-        if word in _TITLES or word in _PARTICLES:
-            yield match.span()
-            continue
-        is_known = len(word) > 1 and (word in vocabulary or bool(_TECHNICAL.fullmatch(word)))
-        if is_known and (count or not is_certain):
-            return
-        count += 1
-        yield match.span()
+_short_names = lru_cache(maxsize=4096)(told_names)
 
 
 def _unknown_spans(plain: str, terms: frozenset[str]) -> Iterator[tuple[int, int]]:
@@ -261,7 +272,7 @@ def _unknown_spans(plain: str, terms: frozenset[str]) -> Iterator[tuple[int, int
         is_letter = len(word) == 1 and word.isascii()
         if is_letter or is_known_word(word) or word.upper() in terms:
             continue
-        if not _TECHNICAL.fullmatch(word):
+        if not TECHNICAL.fullmatch(word):
             yield match.span()
 
 
