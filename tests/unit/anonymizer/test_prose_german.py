@@ -47,9 +47,6 @@ Unveränderte Schrittmacherlage, die Elektroden sind durchgehend ohne Bruch abgr
 Wir empfehlen eine Verlaufskontrolle in drei Monaten mit niedriger Strahlendosis.
 Partielle Atelektase des Mittellappens bei Verdacht auf einen endobronchialen Tumor.
 Bronchoskopische Abklärung angeraten, der Befund wurde telefonisch mitgeteilt.
-"""
-# .. and never with these: what they lose tells what other reports lose.
-UNSEEN = """
 Klinische Angaben: Husten seit sechs Wochen, Gewichtsverlust, langjähriger Nikotinkonsum.
 Fragestellung: Tumorsuche.
 Technik: Spiral-CT des Thorax nativ in Niedrigdosistechnik, Schichtdicke 1 mm, Lungen- und
@@ -90,6 +87,49 @@ Mosaikartige Dichteunterschiede in Exspiration, am ehesten durch Lufteinschlüss
 der kleinen Atemwege.
 Zufallsbefund einer anomalen rechten Arteria subclavia mit Verlauf hinter der Speiseröhre. Sonst
 keine Besonderheiten. Befundbesprechung mit dem zuweisenden Kollegen ist erfolgt.
+"""
+# .. and never with these: what they lose tells what other reports lose.
+UNSEEN = """
+Anamnese: Zustand nach Sturz auf die linke Seite, atemabhängige Schmerzen. Frage nach
+Rippenfrakturen und Pneumothorax.
+Konventionelle Aufnahme des Brustkorbs im Stehen in zwei Strahlengängen. Voraufnahmen liegen
+nicht vor.
+Normale Weite des oberen Mediastinums. Regelrechter Verlauf der Trachea. Beide Lungen sind
+vollständig entfaltet und gut belüftet.
+Kein Nachweis flauer oder dichter Infiltrate. Die Zwerchfellkuppeln sind glatt abgrenzbar, die
+Sinus nicht verschattet.
+Das Herz ist nach links verbreitert mit betonter Taille. Die Lungengefäße sind kräftig
+gezeichnet, jedoch nicht gestaut.
+Diskrete Stufenbildung an der neunten Rippe links dorsolateral, vereinbar mit einer frischen
+Fraktur ohne Verschiebung. Zielaufnahme bei Beschwerdepersistenz.
+Dual-Energy-CT mit 60 ml Kontrastmittel. Gute Kontrastierung der Pulmonalgefäße, geringe
+Atemartefakte in den unteren Abschnitten.
+Wandständige Thrombusreste in der rechten Unterlappenarterie im Sinne einer chronischen
+Komponente. Keilförmige Minderdurchblutung im abhängigen Parenchym.
+Gemischtes Emphysem mit Betonung der oberen Lungenanteile. Bronchialwände verdickt wie bei
+chronischer Bronchitis. Säbelscheidentrachea.
+Solider Rundherd von 6 mm im Lingulasegment, gegenüber dem Vorjahr konstant. Daneben zwei
+verkalkte Granulome als Folge einer durchgemachten Tuberkulose.
+Axillär und mediastinal zeigen sich nur kleine, fetthaltige Lymphknoten. Thymus altersgemäß
+verfettet.
+Mitdargestellte Milz mit kleiner Nebenmilz am Hilus. Leberrand glatt, keine gestauten
+Gallenwege. Kleiner Nierenstein links ohne Harnabflussstörung.
+Deutliche Kyphose der Brustwirbelsäule mit Sinterung mehrerer Wirbelkörper bei verminderter
+Knochendichte. Keine Einengung des Spinalkanals.
+Bettlunge vom heutigen Morgen: Tubus um 1 cm zurückgezogen, nun in guter Position. Der
+Dialysekatheter von links liegt mit der Spitze im Vorhof.
+Zunahme der Ergussmenge rechts, jetzt bis zur Hilusebene reichend. Begleitende Dystelektase des
+Unterlappens. Links unveränderter Befund.
+Das interstitielle Zeichnungsmuster hat sich unter Diuretika deutlich zurückgebildet. Keine
+neuen Verschattungen.
+Große Höhle im rechten Oberlappen mit verdickter Wand und Flüssigkeitsspiegel, umgeben von
+streuenden Knötchen. An eine offene Tuberkulose muss gedacht werden, Isolierung empfohlen.
+Raumforderung an der Brustwand mit Zerstörung der vierten Rippe und Einwachsen in die
+Muskulatur. Eine Gewebeprobe ist unter CT-Sicht gut möglich.
+Kind mit Fieber: peribronchiale Verdickungen und streifige Belüftungsstörungen zentral, gut
+vereinbar mit einem viralen Infekt. Kein Lappeninfiltrat.
+Vor geplanter Operation: altersgemäßer Herz-Lungen-Befund, keine Kontraindikation für eine
+Narkose aus radiologischer Sicht.
 """
 
 
