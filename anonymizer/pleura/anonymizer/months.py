@@ -14,8 +14,8 @@ from typing import Final
 _NAMES: Final = """
 styczen stycznia luty lutego marzec marca kwiecien kwietnia czerwiec czerwca lipiec lipca
 sierpien sierpnia wrzesien wrzesnia pazdziernik pazdziernika listopad listopada grudzien grudnia
-pazdz wrzes leden ledna unor unora brezen brezna duben dubna kveten kvetna cerven cervna
-cervenec cervence srpen srpna zari rijen rijna listopadu prosinec prosince januar januara
+pazdz wrzes setiembre leden ledna unor unora brezen brezna duben dubna kveten kvetna cerven
+cervna cervenec cervence srpen srpna zari rijen rijna listopadu prosinec prosince januar januara
 februar februara marec aprila juna jula augusta septembra oktober oktobra november novembra
 december decembra marcius aprilis majus junius julius augusztus szeptember szept januarban
 majusban juniusban juliusban augusztusban szeptemberben oktoberben novemberben decemberben

@@ -34,10 +34,13 @@ _TOWN: Final = (
     r"(?:\s*,?\s*(?:[a-z]{1,2}[-\s])?\d{4,6}(?:\s+[^\W\d_]{3,}){0,2}"
     r"|\s*,\s*[^\W\d_]+(?:\s[^\W\d_]+)?(?=\s*(?:,|;|\.|\n|$)|\s+[a-z]{0,2}\d)){0,3}"
 )
+# Begun like a month, misspelled or inflected; not the words of medicine that begin so.
 _MONTH: Final = (
-    r"(?:(?:jan|feb|mar|mrz|maerz|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez|ene|abr|ago|dic"
-    r"|fev|avr|juin|juil|aou)[a-z]*|gennaio|genn|maggio|magg|giugno|giu|luglio|lug|settembre|sett"
-    r"|ottobre|ott|maart|mrt|mei)"
+    r"(?:(?:jan|feb|mar(?![abgi-mo-rv])|mrz|maerz|apr(?![eo])|may|mai(?![dlmn])|jun(?![cgkt])|jul"
+    r"|aug(?![ehm])|sep(?![aiups]|t[au]|tic)|oct(?![ae]|og|op)|okt|nov(?!a|el(?!l)|ic)"
+    r"|dec(?![ahiklor-u]|e[^m])|dez|ene(?!m|rg)|abr(?![aou]|id)|ago(?![gn])|dic(?![hkot]|i[^e])"
+    r"|fev(?!er(?!ei))|avr|juin|juil|aou)[a-z]*|gennaio|genn|maggio|magg|giugno|giu|luglio|lug"
+    r"|settembre|sett|ottobre|ott|maart|mrt|mei)"
 )
 # Spelled right, so that it tells a month beside a year alone: `marked 2019` is none.
 _MONTH_NAME: Final = r"""(?:jan(?:uar[yi]?|vier|eiro|ner)?|jaen(?:ner)?|gen(?:naio|n)?|ene(?:ro)?

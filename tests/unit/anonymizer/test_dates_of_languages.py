@@ -45,12 +45,17 @@ WRITTEN = [
     "11 Δεκεμβρίου 1950", "11 בדצמבר 1950", "11 ديسمبر 1950", "١١ ديسمبر ١٩٥٠",
     "11 كانون الأول 1950", "11 آذر 1329", "11 tháng 12 năm 1950", "tháng 12/1950",
     "11 ธันวาคม 2493", "11ธันวาคม2493", "ธันวาคม 2493", "11 desember 1950", "11 Agustus 1950",
-    "1950년 12월 11일", "12月11日", "1950 年 12 月", "11 दिसंबर 1950", "11 დეკემბერი 1950",
+    "12 Marhc 2019", "3 Decmber 2019", "3 décembre", "3 Dez", "12 diciembre", "3 abril", "5 agosto",
+    "1 fevereiro", "1 févr. 2019", "4 setiembre 2019", "4 septiembre", "3 augusztus", "2 maio",
+    "3 de ene 2019", "1950년 12월 11일", "12月11日", "1950 年 12 月",
+    "11 दिसंबर 1950", "11 დეკემბერი 1950",
 ]  # fmt: skip
 HARMLESS = [
     "grade 2 of 1950 cases", "5 x 2019 pixels", "matrix 12 x 2048", "stage 2 ii and 3 iv", "2 sub",
     "3 set", "1 lip", "2 mac 4", "type II 2000", "grade III 12", "kernel v 12", "TE 12 TR 2000",
     "pro 2000", "2 led 40", "DLP 1950 mGy 12 cm", "window 345/1950", "12 images 1950",
+    "3 marked", "2 separate nodules", "2 decreased", "5 margins", "2 septa", "3 main", "1 abrupt",
+    "4 junctions", "2 decades", "3 dictated", "12 novel", "2 energy", "2 augmented",
     "10 µ 2000", "10 μm 2000", "共12层 2019", "1 β 2000", "3回目 2019",
 ]  # fmt: skip
 
