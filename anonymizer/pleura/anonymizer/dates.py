@@ -39,7 +39,8 @@ _WORDED: Final = re.compile(
 )
 _LONGEST_GAP: Final = 36
 _ROMAN_GAP: Final = re.compile(r"\s?[\W_]\s?(?P<word>[ivx]{1,4})\s?[\W_]\s?")
-_SPACE: Final = re.compile(r"[\s.,]{1,3}")
+_SPACE: Final = re.compile(r"(?:st|nd|rd|th)?[\s.,]{1,3}")
+_LETTERS: Final = re.compile(r"[^\W\d_]+")
 _WEEK: Final = re.compile(r"[\W_]?w")
 _BUDDHIST_YEARS: Final = 543
 _MIN_WORD: Final = 3  # letters of a word that is a month only because a day and year are beside it
@@ -281,15 +282,15 @@ def _is_day_of_two(a: str, gap: str, b: str, days: Set[Spelled], *, is_joined: b
 
 
 def _month_between(gap: str, year: str) -> str | None:
-    """Return the one word between a day and a year that may be its month."""
+    """Return the word between a day and a year that may be its month: any, or a known one."""
     match = _ROMAN_GAP.fullmatch(gap)
     if match is not None and match["word"] in ROMAN:
         return match["word"] if len(year) == 4 or not gap[0].isspace() else None
     match = _WORDED.fullmatch(gap)
     word = match["word"].rstrip(".'’") if match else ""
-    if word in ALL or (len(year) == 4 and len(word) >= _MIN_WORD and word not in _MEASURES):
+    if len(year) == 4 and len(word) >= _MIN_WORD and word not in _MEASURES:
         return word
-    return None
+    return next((word for word in _LETTERS.findall(gap) if word in ALL), None)
 
 
 def _is_day_of_three(

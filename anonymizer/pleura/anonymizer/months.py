@@ -71,9 +71,17 @@ sub nis may haz tem agu eyl eki kas ara tammi helmi maalis huhti touko kesa hein
 marras joulu des set out gen giu lug ott mag jaan veebr dets sau saus birz gruod lapkr spal ag
 vas kov bal geg bir liep rugp rugs spa lap grd mac ogo dis xan xul
 """
+# Those of the languages that the other patterns of dates spell out.
+_WESTERN: Final = """
+january february march april may june july august september october november december jan feb mar
+apr jun jul aug sep sept oct nov dec januar februar marz maerz mai juni juli oktober dezember mrz
+okt dez janvier fevrier mars avril juin juillet aout octobre janv fevr avr juil enero febrero
+marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre ene abr ago dic gennaio
+febbraio aprile maggio giugno luglio settembre ottobre dicembre maart mei mrt
+"""
 NAMES: Final = frozenset(_NAMES.split())
 SHORT: Final = frozenset(_SHORT_FORMS.split())
-ALL: Final = NAMES | SHORT
+ALL: Final = NAMES | SHORT | frozenset(_WESTERN.split())
 _NUMERALS: Final = ("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x", "xi", "xii")
 ROMAN: Final = {numeral: month for month, numeral in enumerate(_NUMERALS, start=1)}
 
