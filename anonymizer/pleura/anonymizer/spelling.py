@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Final
 
-from pleura.anonymizer.vocabulary import MARKS, is_ordinary
+from pleura.anonymizer.vocabulary import MARKS, load_vocabulary
 
 # Before letters are taken apart: an acute accent alone would become a space.
 APOSTROPHES: Final = str.maketrans(
-    dict.fromkeys("\u02b9\u02bb\u02bc\u02bd\u00b4\u2018\u2019\u201b\u2032\u05f3\ua78c\uff07`", "'")
+    dict.fromkeys(
+        "\u02b9\u02bb\u02bc\u02bd\u02be\u02bf\u02c0\u02c1\u00b4\u2018\u2019\u201b\u2032\u2035"
+        "\u055a\u05f3\ua78b\ua78c\uff07`",
+        "'",
+    )
 )
 _KANA: Final = {code: chr(code - 0x60) for code in range(0x30A1, 0x30F7)}
 # Persian, Urdu and Arabic write some letters in two ways; so do Arabic feminine endings.
@@ -24,16 +29,31 @@ _ARABIC: Final = str.maketrans(
     "\u06cc\u0649\u06d2\u06a9\u0629\u06c1\u06c3\u06be\u06d5\u0671",
     "\u064a" * 3 + "\u0643" + "\u0647" * 5 + "\u0627",
 )
-# Letters that Unicode does not take apart; the last one is the Arabic filler.
+# Letters of names in their simplified, Taiwanese and Japanese forms; common ones only.
+_HAN: Final = str.maketrans(
+    "張陳劉楊黃趙吳孫馬鄭謝許韓馮鄧葉蘇呂盧鐘鍾譚陸範賈韋鄒閻龍賀顧龔萬錢嚴湯蕭羅偉華國麗軍強傑濤"
+    "紅鳳蘭雲東輝飛靜穎曉慶寶貴榮興峯學義勝順瑩賢愛豐鐵錦銘鋒鳴鵬鶴齊樂樹漢澤濱廣島嶋嶌髙﨑邊邉辺"
+    "櫻桜斉齋斎沢浜広呉竜龜亀関關條進遠達運選連邁鄉郷長開陽雙靈韻頤頌顯飄驕驍鷹麥黨齡碩禮禎禕維緒"
+    "緯績綺綠綱純紹細終絲經結絢給統繼纓羣聰聯肅聖職臨芸藝莊蓮蔣藍薩蘆處號觀覽詠詩誠語調諾識議護讓"
+    "貞貢財責賓賴贊躍軒輔輪農適郵鄰",
+    "张陈刘杨黄赵吴孙马郑谢许韩冯邓叶苏吕卢钟钟谭陆范贾韦邹阎龙贺顾龚万钱严汤萧罗伟华国丽军强杰涛"
+    "红凤兰云东辉飞静颖晓庆宝贵荣兴峰学义胜顺莹贤爱丰铁锦铭锋鸣鹏鹤齐乐树汉泽滨广岛岛岛高崎边边边"
+    "樱樱齐齐齐泽滨广吴龙龟龟关关条进远达运选连迈乡乡长开阳双灵韵颐颂显飘骄骁鹰麦党龄硕礼祯祎维绪"
+    "纬绩绮绿纲纯绍细终丝经结绚给统继缨群聪联肃圣职临艺艺庄莲蒋蓝萨芦处号观览咏诗诚语调诺识议护让"
+    "贞贡财责宾赖赞跃轩辅轮农适邮邻",
+)
+# Letters that Unicode does not take apart; the last ones are the Arabic and the Korean fillers.
 LETTERS: Final = (
     str.maketrans(
         {"ł": "l", "ø": "o", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i"}
-        | {"ħ": "h", "ŧ": "t", "\u0640": ""}
+        | {"ħ": "h", "ŧ": "t", "ə": "e"}
+        | {"\u0640": "", "\u115f": "", "\u1160": ""}
     )
     | MARKS
     | APOSTROPHES
     | _KANA
     | _ARABIC
+    | _HAN
 )  # fmt: skip
 CONTROLS: Final = re.compile(r"[\0-\x08\x0b\x0e-\x1f\x7f-\x9f]")
 
@@ -73,7 +93,7 @@ def without_controls(text: str) -> str:
 def plain_letter(letter: str) -> str:
     """Return one taken-apart letter as it is compared: no accent, no format, a plain digit."""
     category = unicodedata.category(letter)
-    if category in ("Mn", "Cf"):
+    if category in ("Mn", "Me", "Cf"):
         return ""
     return str(unicodedata.digit(letter)) if category == "Nd" else letter
 
@@ -116,7 +136,7 @@ def name_forms(part: str) -> frozenset[str]:
     """Return parts of words that tell a folded part of a name in other forms.
 
     Stems of five letters for languages that decline names, and the apostrophe that a header
-    left out (O'Brien). Ordinary words are no stems.
+    left out (O'Brien). What an ordinary word begins with is no stem: Salinas, saline.
     """
     if not part.isalpha():
         return frozenset()
@@ -125,9 +145,20 @@ def name_forms(part: str) -> frozenset[str]:
         found.add(f"{part[0]}'{part[1:]}")
     ending = _ENDING.search(part)
     stem = part[: ending.start()] if ending else ""
-    if len(stem) >= _MIN_STEM and not is_ordinary(stem):
+    if len(stem) >= _MIN_STEM and not _begins_a_word(stem):
         found.add(stem)
     return frozenset(found)
+
+
+def _begins_a_word(stem: str) -> bool:
+    ordered = _ordered_vocabulary()
+    at = bisect_left(ordered, stem)
+    return at < len(ordered) and ordered[at].startswith(stem)
+
+
+@cache
+def _ordered_vocabulary() -> tuple[str, ...]:
+    return tuple(sorted(load_vocabulary()))
 
 
 def unsplit_parts(name: str) -> Iterator[str]:

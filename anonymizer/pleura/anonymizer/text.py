@@ -53,7 +53,9 @@ _PATTERNS: Final = re.compile(
 )
 _TWO_RUNS: Final = re.compile(r"\d\D+\d")
 _WORD: Final = re.compile(r"[^\W_]+")
-_TWO_LETTERS: Final = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe"})
+_TWO_LETTERS: Final = str.maketrans(
+    {"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "ə": "a"}
+)
 # Character sets whose bytes may be UTF-8 by chance.
 _MULTI_BYTE: Final = frozenset(
     [f"ISO 2022 IR {n}" for n in (13, 58, 87, 149, 159, 166)]

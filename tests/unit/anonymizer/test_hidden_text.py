@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydicom import Dataset
 
+from pleura.anonymizer import verify
 from pleura.anonymizer.leaves import Leaf, is_unreadable
 from pleura.anonymizer.residues import Expectation, collect, hidden_in, tokens_left
 from pleura.anonymizer.text import Seeds, decode_text, encode_text, fold
@@ -190,3 +191,28 @@ def test_lawful_text_has_one_reading_for_the_scan(raw: bytes, sets: tuple[str, .
     assert leaf.visible() == (leaf.text(),)
     residues = collect([Leaf(0x00100010, "PN", b"Lage^Stati^3ed", LATIN, 0)], EXPECTED)
     assert not hidden_in(leaf.hidden(), residues)
+
+
+@pytest.mark.filterwarnings("ignore:Failed to decode:UserWarning")
+@pytest.mark.parametrize(
+    ("raw", "sets", "problem"),
+    [
+        (SECRET.encode("utf-16-le"), LATIN, "text"),
+        (b"chest\x07", LATIN, "text"),
+        (b"chest\0left", LATIN, "text"),
+        (b"W\x1b$BQuibbleworth1\x1b(B", JAPANESE, "text"),
+        (b"see Quibbleworth", LATIN, "text"),
+        (b"chest left\0\0", LATIN, None),
+        (b"one\r\ntwo", LATIN, None),
+        ("山田太郎".encode("iso2022_jp"), JAPANESE, None),
+        ("Lungenübersicht".encode(), LATIN, None),
+    ],
+)
+def test_a_finished_file_holds_no_text_that_cannot_be_read(
+    raw: bytes, sets: tuple[str, ...], problem: str | None
+) -> None:
+    residues = collect([Leaf(0x00100010, "PN", b"Quibbleworth", LATIN, 0)], EXPECTED)
+    leaf = Leaf(0x00204000, "LT", raw, sets, 0)
+    found = verify._problem(leaf, residues, EXPECTED, verify._Suspects([leaf], residues, EXPECTED))
+    assert (found or "").endswith(problem or "")
+    assert bool(found) == bool(problem)
