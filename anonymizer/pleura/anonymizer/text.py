@@ -51,7 +51,7 @@ _PATTERNS: Final = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-_TWO_RUNS: Final = re.compile(r"\d\D+\d")
+_DIGITS: Final = re.compile(r"\d+")
 _WORD: Final = re.compile(r"[^\W_]+")
 _TWO_LETTERS: Final = str.maketrans(
     {"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "ə": "a"}
@@ -273,7 +273,8 @@ class Seeds:
 
     def add_name(self, text: str) -> None:
         """Add a person's name: all groups, every part of two letters or one ideograph."""
-        parts = {*words(text), *words(without_apostrophes(fold(text)))}
+        folded = fold(text)
+        parts = {*_WORD.findall(folded), *_WORD.findall(without_apostrophes(folded))}
         parts.update(w for name in spelled_out(text) for w in words(name))
         for part in parts:
             if len(part) == 1 and is_ideograph(part):
@@ -343,13 +344,16 @@ class Seeds:
         folded = fold(text)
         if not self.tokens.isdisjoint(_WORD.findall(folded)):
             return True
-        if any(holds(folded, phrase) for phrase in self.phrases):
+        if any(phrase in folded and holds(folded, phrase) for phrase in self.phrases):
             return True
         if any(uid in text for uid in self.uids) or self.codes_in(folded):
             return True
-        if not numbers_in(folded).isdisjoint(self.numbers):
+        runs = _DIGITS.findall(folded)
+        if not self.numbers.isdisjoint(runs):
             return True
-        return _TWO_RUNS.search(folded) is not None and next(self.days_in(folded), None) is not None
+        if any(run[0] == "0" and run.lstrip("0") in self.numbers for run in runs):
+            return True
+        return len(runs) > 1 and next(self.days_in(folded), None) is not None
 
     def equals_number(self, text: str) -> bool:
         """Return whether a numeric value is itself an identifier of six digits or more."""

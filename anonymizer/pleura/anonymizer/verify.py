@@ -139,9 +139,12 @@ class _Suspects:
             if leaf.tag >> 16 == 2 or leaf.tag in expected.retained:
                 continue
             if leaf.vr in TEXT_VRS:
-                texts += leaf.visible()
-                hidden.append(leaf.hidden())
+                text = leaf.text()
+                texts.append(text)
                 raw_texts.append(leaf.raw)
+                if not (text.isascii() and text.isprintable()):
+                    texts += leaf.visible()[1:]
+                    hidden.append(leaf.hidden())
             elif leaf.vr not in READ_VRS:
                 values.append(leaf.raw)
         text = "\n".join(texts)
