@@ -17,6 +17,7 @@ from pydicom._uid_dict import UID_dictionary
 from pleura.anonymizer import dates
 from pleura.anonymizer.characters import are_words, hold_seed
 from pleura.anonymizer.code_strings import IMAGE_TYPES, names_nobody
+from pleura.anonymizer.coded import is_code
 from pleura.anonymizer.colour import clean_profile
 from pleura.anonymizer.numbers import WIDTHS, NumberSeeds, allows, is_lawful
 from pleura.anonymizer.profile import Profile
@@ -58,7 +59,7 @@ _UID: Final = re.compile(r"[0-9.]{0,64}")
 # No term of the standard has such a run of digits, or begins so.
 _NAMING_CODE: Final = re.compile(r"\d{6}|\b(?:DR|MRN|SSN|DOB)[_ ]")
 _CODE_STRING: Final = re.compile(r" *[A-Z0-9_ ]{0,16} *")
-# Code value, scheme, version and long code are made of digits: seeds only, no patterns.
+# Code value, scheme, version and long code are made of digits: seeds and few patterns.
 _CODED: Final = frozenset({0x00080100, 0x00080102, 0x00080103, 0x00080119})
 _COLOUR_PROFILE: Final = 0x00282000
 # How a content item is built and related (PS3.3 C.17.3): enumerated, no other word is lawful.
@@ -220,6 +221,9 @@ def by_representation(
         return None
     if vr in _SHORT_TEXTS and dictionary_vr(element.tag) in _SHORT_TEXTS:
         vr = dictionary_vr(element.tag)  # a file that calls a code a text gets the code's rule
+    if element.tag in _CODED and vr in _SHORT_TEXTS and not is_code(element):
+        context.tally.actions["seed"] += 1
+        return Element(element.tag, element.vr)
     if vr in ("LO", "SH", "UC") or (is_retained and vr in ("LT", "ST", "UT", "UR")):
         return _short_text(element, character_sets, context, is_retained=is_retained)
     if vr in ("LT", "ST", "UT"):
