@@ -33,7 +33,7 @@ _MIN_NAME: Final = 4
 def is_code(element: Element) -> bool:
     """Return whether a code value, its scheme or its version may be one."""
     text = bytes(element.value).decode("latin-1")
-    if text.isalnum() and element.tag != _SCHEME:
+    if text.strip(" \0").isalnum() and (element.tag != _SCHEME or text.isupper()):
         return True
     folded = fold(text)
     if _ADDRESS.search(folded):

@@ -33,6 +33,8 @@ _FRACTIONS: Final = frozenset({"DS", "FL", "FD"})
 _BESIDE_DIGITS: Final = b" +-.\\eE"
 _LONG: Final = 100_000  # six digits
 _SHORT: Final = 1_000
+_HUGE: Final = 1e18  # no number that is larger, or none, is looked at as an integer
+_NONE: Final = frozenset[float]()
 _MIN_FRACTION: Final = 7  # digits of an identifier that is found whatever its decimal point
 _FEW: Final = 16  # values of an element that are read together
 _SINGLE: Final = 4  # values of an element in which an identifier may have four or five digits
@@ -77,21 +79,21 @@ class NumberSeeds:
         return frozenset(n for n in found if _SHORT <= n < _LONG)
 
     @cached_property
-    def _joined(self) -> frozenset[str]:
+    def _joined(self) -> tuple[str, ...]:
         """Identifiers and days as values beside each other spell them."""
         found = {int(n) for n in self._seeds.numbers if n.isdecimal()}
-        return frozenset(str(n) for n in found if n >= _LONG)
+        return tuple(str(n) for n in found if n >= _LONG)
 
     @cached_property
-    def _years(self) -> frozenset[str]:
-        return frozenset(year for year, _, _ in self._seeds.days if len(year) == 4)
+    def _years(self) -> tuple[str, ...]:
+        return tuple({year for year, _, _ in self._seeds.days if len(year) == 4})
 
     @cached_property
-    def _needles(self) -> tuple[bytes, ...]:
+    def _needles(self) -> tuple[str, ...]:
         """What the digits of a text must hold before its values are looked at one by one."""
         spelled = {str(n) for n in self._long | self._short}
-        spelled |= {f"{n:06d}" for n in self._seeds.integers if n < _LONG}
-        return tuple(text.encode("ascii") for text in spelled)
+        spelled |= {f"{n:06d}" for n in self._seeds.integers if 0 < n < _LONG}
+        return tuple(spelled)
 
     @cached_property
     def _scaled(self) -> frozenset[float]:
@@ -115,54 +117,68 @@ class NumberSeeds:
 
     def in_text(self, tag: int, raw: bytes) -> bool:
         """Return whether a lawful DS or IS value is an identifier or a day of the header."""
-        digits = raw.translate(None, _BESIDE_DIGITS)
+        digits = raw.translate(None, _BESIDE_DIGITS).decode("ascii")
         if len(digits) < 4:
             return False
         is_plain = b"E" not in raw and b"e" not in raw
-        if is_plain and not any(needle in digits for needle in self._needles):
-            if raw.count(b"\\") < 2:
-                return False
-            if not any(year.encode("ascii") in digits for year in self._years):
-                return False
+        # Of a day in three values only the year has four digits in every case.
+        if is_plain and not (
+            _has_any(self._needles, digits)
+            or (raw.count(b"\\") > 1 and _has_any(self._years, digits))
+        ):
+            return False
         parts = [part for part in raw.split(b"\\") if part.strip()]
         if any(self._seeds.equals_number(part.decode("ascii")) for part in parts):
             return True
-        return self._holds(tag, [abs(float(part)) for part in parts], self._scaled, "DS")
+        scaled = self._scaled if len(parts) <= _FEW else _NONE
+        return self._holds(tag, [abs(float(part)) for part in parts], scaled, "DS")
 
     def in_binary(self, tag: int, vr: str, raw: bytes) -> bool:
         """Return whether binary numbers are one; the byte order is not known, so in both."""
-        if len(raw) < 4 and (not self._short or not _may_be_short(tag, vr)):
+        if len(raw) < 4 and (not self._short or _is_of_pixels(tag, vr)):
             return False
         count = len(raw) // WIDTHS[vr]
         if vr in ("US", "SS") and count > _FEW:
             return False  # five digits at most
-        scaled = self._scaled if vr == "FD" and count <= _FEW else frozenset[float]()
+        scaled = self._scaled if vr == "FD" and count <= _FEW else _NONE
         if vr == "FL":
             scaled = self._rounded if count <= _FEW else self._rounded_long
         for order in "<>":
             found = struct.unpack(f"{order}{count}{CODES[vr]}", raw)
-            if self._holds(tag, [abs(n) for n in found], scaled, vr):
+            if count == 1:
+                if self._is_one(tag, abs(found[0]), scaled, vr):
+                    return True
+            elif self._holds(tag, [abs(n) for n in found], scaled, vr):
                 return True
         return False
 
-    def _holds(self, tag: int, values: Sequence[float], scaled: frozenset[float], vr: str) -> bool:
-        if not self._long.isdisjoint(values):
+    def _is_one(self, tag: int, value: float, scaled: frozenset[float], vr: str) -> bool:
+        """Return whether one value alone is an identifier or a day."""
+        if value in self._long or value in scaled:
             return True
-        if vr in _FRACTIONS and any(_LONG <= n < 1e18 and int(n) in self._long for n in values):
+        if vr in _FRACTIONS and _LONG <= value < _HUGE and int(value) in self._long:
+            return True
+        return value in self._short and _may_be_short(tag, vr, int(value))
+
+    def _holds(self, tag: int, values: Sequence[float], scaled: frozenset[float], vr: str) -> bool:
+        """Return whether values are one, each alone or a few together."""
+        if not self._long.isdisjoint(values) or not scaled.isdisjoint(values):
+            return True
+        if vr in _FRACTIONS and any(_LONG <= n < _HUGE and int(n) in self._long for n in values):
             return True
         if len(values) > _FEW:
-            return vr == "FL" and not scaled.isdisjoint(values)
-        if not scaled.isdisjoint(values):
-            return True
+            return False
         if len(values) <= _SINGLE:
-            found = self._short.intersection(values)
-            if any(_may_be_short(tag, vr) and _is_odd(int(n), tag) for n in found):
+            short = self._short.intersection(values)
+            if any(_may_be_short(tag, vr, int(n)) for n in short):
                 return True
         return len(values) > 1 and self._is_spread(values)
 
     def _is_spread(self, values: Sequence[float]) -> bool:
         """Return whether values beside each other are an identifier or a day together."""
-        if any(not n < 1e18 or n != int(n) for n in values):
+        if len(values) < _MIN_SPREAD and max(values) < 1000 and sum(n >= 10 for n in values) < 2:
+            return False
+        if any(not n < _HUGE or n != int(n) for n in values):
             return False
         texts = [str(int(n)) for n in values]
         for one, two, three in zip(texts, texts[1:], texts[2:], strict=False):
@@ -170,7 +186,7 @@ class NumberSeeds:
                 if year in self._years and (year, int(month), int(day)) in self._seeds.days:
                     return True
         whole = "".join(texts)
-        if not any(text in whole for text in self._joined):
+        if not _has_any(self._joined, whole):
             return False
         runs = [texts[i:j] for i in range(len(texts)) for j in range(i + 2, len(texts) + 1)]
         return any(
@@ -184,13 +200,16 @@ def _as_single(number: float) -> float:
     return float(struct.unpack("<f", struct.pack("<f", number))[0]) if number < 1e30 else number
 
 
-@lru_cache(maxsize=8192)
-def _may_be_short(tag: int, vr: str) -> bool:
-    """Return whether an identifier of four or five digits is looked for in an attribute.
+def _has_any(needles: Sequence[str], text: str) -> bool:
+    for needle in needles:  # noqa: SIM110  a generator takes twice the time
+        if needle in text:
+            return True
+    return False
 
-    Sizes and values of pixels have that many digits, so a binary one of group 0028 never is one.
-    """
-    return not (tag >> 16 == 0x0028 and vr in ("US", "SS"))
+
+def _is_of_pixels(tag: int, vr: str) -> bool:
+    """Return whether an attribute is a size or a value of pixels: they have as many digits."""
+    return tag >> 16 == 0x0028 and vr in ("US", "SS")
 
 
 @lru_cache(maxsize=8192)
@@ -199,8 +218,13 @@ def _counts(tag: int) -> bool:
     return entry is not None and _COUNTING.search(entry[4]) is not None
 
 
-def _is_odd(number: int, tag: int) -> bool:
-    """Return whether a number of four digits is not what a device sets or a file counts by."""
+def _may_be_short(tag: int, vr: str, number: int) -> bool:
+    """Return whether a number of four or five digits is an identifier and nothing else.
+
+    One of four digits may be what a device is set to, or what a file counts by.
+    """
+    if _is_of_pixels(tag, vr):
+        return False
     if number >= 10_000:
         return True
     is_round = number % 10 == 0 or not number & (number - 1) or not number & (number + 1)
