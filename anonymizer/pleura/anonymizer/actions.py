@@ -62,6 +62,9 @@ _CODE_STRING: Final = re.compile(r" *[A-Z0-9_ ]{0,16} *")
 # Code value, scheme, version and long code are made of digits: seeds and few patterns.
 _CODED: Final = frozenset({0x00080100, 0x00080102, 0x00080103, 0x00080119})
 _COLOUR_PROFILE: Final = 0x00282000
+# Streams of numbers that a text may pose as, by what their numbers are; longer ones are data.
+_STREAMS: Final = {"OF": "FL", "OD": "FD", "OL": "UL", "OV": "UV"}
+_SEARCHED: Final = 4096
 # How a content item is built and related (PS3.3 C.17.3): enumerated, no other word is lawful.
 _CONTENT_TERMS: Final[dict[int, frozenset[bytes]]] = {
     0x0040A010: frozenset(
@@ -362,6 +365,9 @@ def _bulk(element: Element, context: Context) -> Element | None:
     if element.tag not in context.rules.bulk:
         return None
     if element.tag != _COLOUR_PROFILE:
+        numbers = _STREAMS.get(element.vr) if element.tag >> 16 != PIXEL_GROUP else None
+        if numbers and len(element.value) <= _SEARCHED:
+            return None if _is_text(bytes(element.value), numbers, context) else element
         return element
     profile = clean_profile(bytes(element.value))
     if profile is None:
@@ -380,15 +386,17 @@ def _binary_number(element: Element, context: Context) -> Element | None:
     if rest or not allows(element.tag, count):
         context.tally.invalid_values += 1
         return None
-    numbers = context.numbers
-    if (
-        numbers.in_binary(element.tag, element.vr, raw)
-        or are_words(raw, element.vr)
-        or hold_seed(raw, context.seeds, numbers.foreign)
-    ):
+    if context.numbers.in_binary(element.tag, element.vr, raw):
         context.tally.actions["seed"] += 1
         return None
-    return element
+    return None if _is_text(raw, element.vr, context) else element
+
+
+def _is_text(raw: bytes, vr: str, context: Context) -> bool:
+    """Return whether binary numbers are text in truth, and count it."""
+    is_text = are_words(raw, vr) or hold_seed(raw, context.seeds, context.numbers.foreign)
+    context.tally.actions["seed"] += is_text
+    return is_text
 
 
 _RULES: Final[dict[str, Callable[[Element, Context], Element | None]]] = {

@@ -107,10 +107,11 @@ def test_no_text_survives_in_numbers_of_a_file(tmp_path: Path, profile: Profile)
         SimpleFrameList=list(struct.unpack("<6I", COMMENT)),
         TagAngleSecondAxis=list(struct.unpack("<12h", COMMENT)),  # of one value
         XAAcquisitionDuration=struct.unpack("<d", b"Tran^Jo ")[0],
+        FloatingPointValues=COMMENT,
         FrameIncrementPointer=[g << 16 | e for g, e in struct.iter_unpack("<2H", COMMENT)],
     )
     source = write(tmp_path / "a.dcm", ds)
-    assert source.read_bytes().count(b"Meiernagel") == 3
+    assert source.read_bytes().count(b"Meiernagel") == 4
     raw = run(source, tmp_path / "out", profile=profile, allow=True).path.read_bytes()
     assert b"Meiernagel" not in raw
     assert b"Tran" not in raw
