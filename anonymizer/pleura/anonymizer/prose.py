@@ -41,7 +41,6 @@ MAX_WORDS: Final = 200_000  # no report is longer, and each word takes its time
 MAX_LETTERS: Final = 1 << 22
 MIN_SPACED: Final = 3
 MIN_BROKEN: Final = 5
-MAX_BREAK: Final = 6
 MAX_BESIDE: Final = 24
 
 _WORD: Final = re.compile(r"[^\W_]+")
@@ -70,12 +69,12 @@ def clean_prose(
         return Cleaned("", max(1, len(_WORD.findall(text))))
     removed, left = 0, text.replace("\0", " ")
     for round_number in range(MAX_ROUNDS):
-        said, places = _folded(left)
-        plain = said.plain
+        plain, places = _folded(left)
         spans = list(_seed_spans(plain, seeds))
-        if round_number == 0:
-            find = _short_spans if len(plain) <= MAX_CACHED else _fixed_spans
-            spans += find(said, patterns, strict, terms)
+        if round_number == 0 and len(left) <= MAX_CACHED:
+            spans += _short_spans(left, patterns, strict, terms)
+        elif round_number == 0:
+            spans += _fixed_spans(_said(left, plain, places), patterns, strict, terms)
         if not spans:
             break
         hidden = _marked(len(plain), spans)
@@ -112,8 +111,11 @@ def _fixed_spans(
     return tuple(spans)
 
 
-# The files of a series repeat their short texts.
-_short_spans = lru_cache(maxsize=4096)(_fixed_spans)
+@lru_cache(maxsize=4096)  # the files of a series repeat their short texts
+def _short_spans(
+    text: str, patterns: bool, strict: bool, terms: frozenset[str]
+) -> tuple[tuple[int, int], ...]:
+    return _fixed_spans(_said(text, *_folded(text)), patterns, strict, terms)
 
 
 def _is_age(plain: str, start: int, end: int) -> bool:
@@ -151,19 +153,25 @@ def _is_sides(letters: Sequence[str]) -> bool:
     return len(set(letters)) == len(letters) and _SIDES.issuperset(letters)
 
 
-def _folded(text: str) -> tuple[Said, Sequence[int]]:
+def _folded(text: str) -> tuple[str, Sequence[int]]:
     """Return the folded text and, for each of its letters, where it stood."""
     if text.isascii():
-        return Said(text.lower(), text), range(len(text))
+        return text.lower(), range(len(text))
     letters: list[str] = []
-    cased: list[str] = []
     places: list[int] = []
     for place, letter in enumerate(text):
         plain = _fold_letter(letter)
         letters.append(plain)
-        cased.append(plain if letter == plain else _shape(letter) * len(plain))
         places += [place] * len(plain)
-    return Said("".join(letters), "".join(cased)), places
+    return "".join(letters), places
+
+
+def _said(text: str, plain: str, places: Sequence[int]) -> Said:
+    """Return a folded text with its capitals."""
+    if text.isascii():
+        return Said(plain, text)
+    cased = (_shape(text[at]) if text[at] != plain[i] else text[at] for i, at in enumerate(places))
+    return Said(plain, "".join(cased))
 
 
 _fold_letter = lru_cache(maxsize=4096)(fold)
@@ -177,13 +185,19 @@ def _shape(letter: str) -> str:
 def _seed_spans(plain: str, seeds: Seeds) -> Iterator[tuple[int, int]]:
     """Yield where the header's own values stand."""
     firsts = {token[0] for token in seeds.tokens}
+    begun: re.Match[str] | None = None
+    single = 0
     for match in _WORD.finditer(plain):
         word = match[0]
-        may_be = word[0] in firsts or (word[0].isdigit() and not word.isdigit())
+        if begun is not None and _is_broken(plain, begun, match, seeds.tokens):
+            yield begun.start(), match.end()
+        begun = match if word[0] in firsts else None
+        single += len(word) == 1
+        may_be = begun is not None or (word[0].isdigit() and not word.isdigit())
         if may_be and (word in seeds.tokens or _is_glued(word, seeds.tokens)):
             yield from _with_initials(plain, match.span(), seeds)
-    yield from _spelled_seeds(plain, seeds)
-    yield from _broken_seeds(plain, seeds)
+    if single >= MIN_SPACED:
+        yield from _spelled_seeds(plain, seeds)
     for phrase in seeds.phrases:
         for span in spans_of(plain, phrase):
             yield from _with_initials(plain, span, seeds)
@@ -212,16 +226,12 @@ def _spelled_seeds(plain: str, seeds: Seeds) -> Iterator[tuple[int, int]]:
                 at = joined.find(token, at + len(token))
 
 
-def _broken_seeds(plain: str, seeds: Seeds) -> Iterator[tuple[int, int]]:
-    """Yield where a name is broken in two, at the end of a line or by a hyphen or space."""
-    last: re.Match[str] | None = None
-    for match in _WORD.finditer(plain):
-        if last is not None and match.start() - last.end() <= MAX_BREAK:
-            joined = last[0] + match[0]
-            is_one = len(joined) >= MIN_BROKEN and joined in seeds.tokens
-            if is_one and _BROKEN.fullmatch(plain, last.end(), match.start()):
-                yield last.start(), match.end()
-        last = match
+def _is_broken(plain: str, first: re.Match[str], second: re.Match[str], tokens: set[str]) -> bool:
+    """Return whether two words are one name, broken at the end of a line or by one mark."""
+    joined = first[0] + second[0]
+    if len(joined) < MIN_BROKEN or joined not in tokens:
+        return False
+    return _BROKEN.fullmatch(plain, first.end(), second.start()) is not None
 
 
 def _is_glued(word: str, tokens: set[str]) -> bool:
@@ -258,12 +268,14 @@ def _with_initials(plain: str, span: tuple[int, int], seeds: Seeds) -> Iterator[
 
 def announced_names(text: str) -> tuple[str, ...]:
     """Return the folded names that a title or label in a text tells of: unknown words only."""
-    said, _ = _folded(text)
-    return _short_names(said) if len(text) <= MAX_CACHED else told_names(said)
+    return _short_names(text) if len(text) <= MAX_CACHED else _names(text)
 
 
-# The files of a series repeat their short texts.
-_short_names = lru_cache(maxsize=4096)(told_names)
+def _names(text: str) -> tuple[str, ...]:
+    return told_names(_said(text, *_folded(text)))
+
+
+_short_names = lru_cache(maxsize=4096)(_names)
 
 
 def _unknown_spans(plain: str, terms: frozenset[str]) -> Iterator[tuple[int, int]]:
