@@ -16,9 +16,10 @@ from pleura.anonymizer.patterns import SPACED_LETTERS
 from pleura.anonymizer.vocabulary import is_known_word, load_vocabulary
 
 MAX_NAME_WORDS: Final = 4
-MAX_INITIALS: Final = 4
+MAX_SINGLES: Final = 4
 MAX_STRETCH: Final = 80
 MIN_NAME: Final = 3
+MIN_VERB: Final = 5
 MIN_CAPITALS: Final = 4  # CT and MRT are no names among small letters, LANG may be one
 
 _WORD: Final = re.compile(r"[^\W_]+")
@@ -62,7 +63,8 @@ SUSPECTED: Final = re.compile(
           |unterschrift|signature)\.?\s*[:=]|(?<!\d)(?<!\d\s)\bcc:)
       | (?P<role>\b{_ROLE}\b
         | \b(?:discussed|spoke|besprochen|ru?e?cksprache|diskutiert)\s+(?:with|to|mit)\b | \bd/w\b
-        | \bcalled\s+to\b | \bref\b\.? | \b(?:patient|name)\s+is\b)
+        | \bcalled\s+to\b | \bref\b\.? | \b(?:patient|name)\s+is\b
+        | \bpatient(?:en)?\s?name\b | (?<!\w\s)\bname\b)
       | (?P<short>\b(?:oa|pd|hrn?)\b|(?<!\d)(?<!\d\s)\bfr\b)  # findings, weightings, rates too
       | (?P<weak>\b(?:patient|pt|arzt|paciente|mrn|accession|dictating|son|daughter|mother|father
           |sister|brother|spouse)\b)
@@ -84,7 +86,7 @@ _SMALL: Final = frozenset(
 )
 _NUMBERED: Final = frozenset(["label", "phrase"])  # whose names may be numbers
 _SHORT: Final = frozenset(["OA", "PD", "Hr", "Fr"])
-_AND: Final = frozenset(["und", "and", "u", "et", "y"])
+_AND: Final = frozenset(["und", "and", "u", "et", "y", "e", "i"])
 _TITLE_WORDS: Final = (
     "dr dra drs dres prof professor mr mrs ms miss herr herrn frau mme md phd med by von univ habil"
     " dipl priv doz dent vet rer nat ing hr hrn fam"
@@ -114,6 +116,13 @@ _COMMON_WORDS: Final = """
     zuweiser
 """
 _COMMON: Final = frozenset(_COMMON_WORDS.split())
+_LINKING_WORDS: Final = """
+    about after agrees also asks auch been before beim both does during fand from have hatte into
+    kein ohne says saw sein seit sich sowie that then there wants weil were what when where which
+    while wird will wird with within without wurde heute today tomorrow morgen gestern yesterday
+    aware made nach nicht noch oder over sent spoke took unter vor went
+"""
+_LINKING: Final = frozenset(_LINKING_WORDS.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +207,9 @@ def _call(said: Said, match: re.Match[str]) -> _Call:
 
 def _name_after(said: Said, call: _Call, terms: frozenset[str]) -> Iterator[tuple[int, int]]:
     """Yield the words of the names that a title or label announces, and the titles among them."""
-    end, names, initials = call.end, 0, 0
-    last, is_complete, is_joined = "", False, False
-    held: list[tuple[int, int]] = []  # particles go only with the name after them
+    end, names, singles = call.end, 0, 0
+    last, is_complete, is_joined, is_anded = "", False, False, False
+    held: list[tuple[int, int]] = []  # goes only with the name after it
     spelled = SPACED_LETTERS.match(said.plain, call.end) if call.is_certain else None
     if spelled:
         yield spelled.span()
@@ -219,24 +228,34 @@ def _name_after(said: Said, call: _Call, terms: frozenset[str]) -> Iterator[tupl
             continue
         if names and not is_joined and word in _AND and gap.strip() in ("", ","):
             is_joined = True
+            is_anded = len(word) > 1
             continue
         is_joined = is_joined or (bool(names) and bool(_JOINING.fullmatch(gap)))
-        if len(word) == 1 and (word.isalpha() or (not names and call.kind in _NUMBERED)):
-            if initials >= MAX_INITIALS or not _is_initial(said, match, call, names):
+        if len(word) == 1:
+            singles += 1
+            if singles > MAX_SINGLES:
                 return
-            yield from (*held, match.span())
-            held, last, initials, is_complete = [], "initial", initials + 1, False
+            held.append(match.span())
+            last = "mark"
+            if _is_initial(said, match, call, names):
+                yield from held
+                held, last, is_complete = [], "initial", False
             continue
-        if len(word) == 1 or _is_known(word):
+        if _is_known(word):
             place = _Place(last, names, is_glued, is_joined, is_complete, gap)
-            if not _may_be_name(said, match, call, place, terms):
+            if _may_be_name(said, match, call, place, terms):
+                is_complete = bool(names) or last == "initial"
+            elif last or not (call.is_title and TECHNICAL.fullmatch(word)):
                 return
-            is_complete = bool(names) or last == "initial"
-        elif is_joined and call.is_mixed and not said.cased[match.start()].isupper():
+            else:
+                held, last = [match.span()], "mark"
+                continue
+        elif is_anded and call.is_mixed and not said.cased[match.start()].isupper():
             return
         yield from (*held, match.span())
         names = 1 if is_joined else names + 1
-        held, last, is_joined, initials = [], "name", False, 0
+        held, last, singles = [], "name", 0
+        is_joined = is_anded = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,9 +276,9 @@ def _is_known(word: str) -> bool:
 
 def _is_initial(said: Said, match: re.Match[str], call: _Call, names: int) -> bool:
     """Return whether a single letter belongs to a name; before the name each one does."""
-    if not names or not call.is_mixed:
-        return True
-    return said.cased[match.start()].isupper()
+    if not match[0].isalpha():
+        return not names and call.kind in _NUMBERED
+    return not names or not call.is_mixed or said.cased[match.start()].isupper()
 
 
 def _may_be_name(
@@ -267,6 +286,8 @@ def _may_be_name(
 ) -> bool:
     """Return whether a word that the vocabulary knows is a name here."""
     word = match[0]
+    if place.last == "mark":
+        return False
     if place.last != "initial" and not place.names and call.is_certain:
         return call.kind in _NUMBERED or not TECHNICAL.fullmatch(word)
     if TECHNICAL.fullmatch(word) or word in _COMMON or word.upper() in terms:
@@ -287,7 +308,15 @@ def _may_be_name(
     if place.is_joined:
         is_listed = call.kind == "label" and place.gap.strip() == "," and written.isupper()
         return is_capital or (not call.is_mixed and (call.kind == "plural" or is_listed))
-    return is_capital and not place.is_complete and not place.gap.strip()
+    if place.is_complete or place.gap.strip():
+        return False
+    return is_capital or (call.is_title and written.isupper() and _is_noun(word))
+
+
+def _is_noun(word: str) -> bool:
+    """Return whether a word among capitals may follow a first name: `DR IRIS WHITE INFORMED`."""
+    is_verb = len(word) > MIN_VERB and word.endswith(("ed", "ing", "iert", "et"))
+    return len(word) >= MIN_CAPITALS and not is_verb and word not in _LINKING
 
 
 def _is_capital(written: str) -> bool:

@@ -24,7 +24,8 @@ TITLED = [
     "Drs. {White} and {Brown} informed", "Dr. {White}/{Brown} informed", "Dres. {Lang}, {Winter}",
     "Dr. {White} & {Brown} informed", "Dr. {White}, {Brown} and {King} informed",
     "Patient: {Winter, Iris}", "Name: {King, Iris}", "PATIENT: {WINTER, IRIS}",
-    "DR. {J. WHITE} INFORMED", "DR {J WHITE} INFORMED", "dr. {j. white} informed",
+    "DR. {J. WHITE} INFORMED", "DR {J WHITE} INFORMED", "DR. {IRIS WHITE} INFORMED",
+    "FRAU {ILKA WINTER}", "dr. {j. white} informed", "Dr. {Wexholm}, {vandrel} seen",
     "DRS. {WHITE} AND {BROWN}", "dr. {mayer-fuchs} informed", "Dr. {K. Page}, Dr. {L. Sharp}",
     "Mr. and Mrs. {White} seen", "Dr. {W e i s s b u r g e r} informed",
 ]  # fmt: skip
@@ -37,7 +38,7 @@ LABELLED = [
     "radiographer {White} called", "nurse {White} called", "{White} MD", "{J. Brown}, MD reviewed",
     "{Iris White}, MD", "GP {White}", "d/w {White}", "called to {White} at noon",
     "discussed with {Richardson} and {Murray}", "the patient {Vladimir Navarro} was seen",
-    "Befund an Kollege {Mayer}",
+    "Befund an Kollege {Mayer}", "Name {White}, chest", "Patient is {White, Iris}",
 ]  # fmt: skip
 HARMLESS = [
     "Dr. {Fuchs} informed", "Patient: {right} lung clear", "Patient: {Right} lung clear",
@@ -48,6 +49,7 @@ HARMLESS = [
     "CC: Cough and fever", "100 cc: given", "FA, MD ADC", "Chest CT, MD to review", "son: healthy",
     "patient {R}. lung clear", "Dr. {White} a known surgeon", "Dr. {White} and the team informed",
     "seen by Radiology", "read by {the} Radiologist", "Mr. {King} with 120 kV",
+    "DR {FUCHS} INFORMED", "DR {FUCHS} WILL CALL", "DR {WEXHOLM} CHEST CLEAR", "Protocol Name Lung",
 ]  # fmt: skip
 
 
