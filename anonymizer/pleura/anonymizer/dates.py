@@ -44,6 +44,12 @@ _LETTERS: Final = re.compile(r"[^\W\d_]+")
 _WEEK: Final = re.compile(r"[\W_]?w")
 _BUDDHIST_YEARS: Final = 543
 _MIN_WORD: Final = 3  # letters of a word that is a month only because a day and year are beside it
+_LONGEST_BESIDE: Final = 10
+_ANY_YEAR: Final = r"(?:1[89]|20|2[45])\d\d"
+_DAY_BEFORE: Final = re.compile(r"(?<![\d.,/+-])(\d{1,2})(?:st|nd|rd|th|\.)?[\s.,/_-]{1,3}\Z")
+_DAY_AFTER: Final = re.compile(r"[\s.,/_-]{1,3}(\d{1,2})(?![\d/]|[.,]\d)")
+_YEAR_AFTER: Final = re.compile(rf"(?:st|nd|rd|th)?[\s.,/_-]{{1,3}}{_ANY_YEAR}(?![\d]|[.,]\d)")
+_YEAR_BEFORE: Final = re.compile(rf"(?<![\d.,]){_ANY_YEAR}[\s.,/_-]{{1,3}}\Z")
 # Between figures these tell of sizes and times.
 _MEASURES: Final = frozenset(["x", "mm", "cm", "ms", "kv", "ma", "mas", "hu", "hz", "mhz", "sec"])
 
@@ -253,6 +259,24 @@ def spans_of_days(folded: str, days: Set[Spelled]) -> Iterator[tuple[int, int]]:
             (a, b, _figures(folded, third)), gap, folded[second[1] : third[0]], days
         ):
             yield first[0], third[1]
+
+
+def day_beside(folded: str, word: tuple[int, int]) -> tuple[int, int] | None:
+    """Return the day of a date whose month is a word nobody knows, or None.
+
+    11 xyz 1950, xyz 11, 1950 or 1950. xyz 11: one or two digits beside the word and a year.
+    """
+    start, end = word
+    before = _DAY_BEFORE.search(folded, max(0, start - _LONGEST_BESIDE), start)
+    if before is not None and _YEAR_AFTER.match(folded, end):
+        return before.span(1)
+    after = _DAY_AFTER.match(folded, end)
+    if after is None:
+        return None
+    has_year = _YEAR_AFTER.match(folded, after.end(1)) or _YEAR_BEFORE.search(
+        folded, max(0, start - _LONGEST_BESIDE), start
+    )
+    return after.span(1) if has_year else None
 
 
 def _figures(folded: str, span: tuple[int, int]) -> str:

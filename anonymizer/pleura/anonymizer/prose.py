@@ -15,6 +15,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
+from pleura.anonymizer.dates import day_beside
 from pleura.anonymizer.patterns import (
     AGES,
     DATES,
@@ -286,6 +287,9 @@ def _unknown_spans(plain: str, terms: frozenset[str]) -> Iterator[tuple[int, int
             continue
         if not TECHNICAL.fullmatch(word):
             yield match.span()
+            day = day_beside(plain, match.span())
+            if day is not None:
+                yield day
 
 
 def _marked(length: int, spans: list[tuple[int, int]]) -> bytearray:
