@@ -114,12 +114,8 @@ def test_other_figures_are_not_the_day(text: str) -> None:
 
 
 def test_names_that_need_only_a_day_are_no_ordinary_words() -> None:
-    assert {word for word in NAMES if is_known_word(word)} == {
-        "majus",
-        "mart",
-        "marts",
-        "lapkritis",
-    }
+    of_reports = {"januar", "februar", "september", "oktober", "november"}
+    assert {word for word in NAMES if is_known_word(word)} == {"majus", "marts"} | of_reports
 
 
 def test_names_are_folded() -> None:
