@@ -236,6 +236,8 @@ def by_representation(
     if vr == "UI":
         stays = is_retained and _names_nobody(element, context)
         return element if stays else map_uids(element, context)
+    if vr == "CS":
+        return _code_string(element, context, is_retained=is_retained)
     rule = _RULES.get(vr)
     return rule(element, context) if rule else None
 
@@ -302,11 +304,11 @@ def _names_nobody(element: Element, context: Context) -> bool:
     return all(_UID.fullmatch(part.strip()) and part not in context.seeds.uids for part in parts)
 
 
-def _code_string(element: Element, context: Context) -> Element | None:
+def _code_string(element: Element, context: Context, *, is_retained: bool) -> Element | None:
     """Return the codes without the unlawful ones and those that may name somebody."""
     text = bytes(element.value).rstrip(b"\0").decode("latin-1")
     parts = text.split("\\")
-    left = [part if _may_stay(part, element.tag, context) else "" for part in parts]
+    left = [part if _may_stay(part, element.tag, context, is_retained) else "" for part in parts]
     if left == parts:
         return element
     if not any(part.strip() for part in left):
@@ -314,7 +316,7 @@ def _code_string(element: Element, context: Context) -> Element | None:
     return Element(element.tag, element.vr, "\\".join(left).encode("ascii"))
 
 
-def _may_stay(code: str, tag: int, context: Context) -> bool:
+def _may_stay(code: str, tag: int, context: Context, is_retained: bool) -> bool:
     if not _CODE_STRING.fullmatch(code):
         context.tally.invalid_values += 1
         return False
@@ -322,7 +324,8 @@ def _may_stay(code: str, tag: int, context: Context) -> bool:
     if word in context.rules.defined_terms:
         return True
     is_naming = _NAMING_CODE.search(word) or context.seeds.found_in(word)
-    if is_naming or not names_nobody(word, is_image_type=tag in IMAGE_TYPES):
+    is_known = is_retained or names_nobody(word, is_image_type=tag in IMAGE_TYPES)
+    if is_naming or not is_known:
         context.tally.actions["seed"] += 1
         return False
     return True
@@ -400,7 +403,6 @@ def _is_text(raw: bytes, vr: str, context: Context) -> bool:
 
 
 _RULES: Final[dict[str, Callable[[Element, Context], Element | None]]] = {
-    "CS": _code_string,
     "AS": _age,
     **dict.fromkeys(("DS", "IS"), _number),
     **dict.fromkeys(("OB", "OW", "OF", "OD", "OL", "OV"), _bulk),

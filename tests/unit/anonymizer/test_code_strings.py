@@ -63,3 +63,10 @@ def test_a_file_keeps_terms(tmp_path: Path, profile: Profile) -> None:
     )
     assert list(out.ImageType) == kinds
     assert out.BodyPartExamined == "CHEST_PA"
+
+
+def test_an_option_that_keeps_a_code_keeps_words_nobody_knows(tmp_path: Path) -> None:
+    ds = ct_dataset(SmokingStatus="ZORBOMATIC", PatientSex="QUIBBLE")
+    out = cleaned(tmp_path, ds, profile=RESEARCH)
+    assert (out.SmokingStatus, out.PatientSex) == ("ZORBOMATIC", "QUIBBLE")
+    assert "SmokingStatus" not in cleaned(tmp_path, ds, profile=HIPAA)
