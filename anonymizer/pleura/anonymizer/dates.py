@@ -244,20 +244,24 @@ def spans_of_days(folded: str, days: Set[Spelled]) -> Iterator[tuple[int, int]]:
     same question here, so that neither refuses what the other keeps.
     """
     groups = [m.span() for m in _DIGITS.finditer(folded)] if days else []
+    if len(groups) < 2:
+        return
+    figures = [_figures(folded, group) for group in groups]
+    years = _years_of(days)
+    may_be_year = [group in years for group in figures]
     for at, (first, second) in enumerate(pairwise(groups)):
         gap = folded[first[1] : second[0]]
-        if len(gap) > _LONGEST_GAP:
+        if len(gap) > _LONGEST_GAP or not any(may_be_year[at : at + 3]):
             continue
-        a, b = _figures(folded, first), _figures(folded, second)
+        a, b = figures[at : at + 2]
         is_joined = _BETWEEN.fullmatch(gap) is not None
         if _is_day_of_two(a, gap, b, days, is_joined=is_joined):
             yield first[0], second[1]
         if at + 2 == len(groups) or not (is_joined or _is_worded(gap)):
             continue
         third = groups[at + 2]
-        if _is_day_of_three(
-            (a, b, _figures(folded, third)), gap, folded[second[1] : third[0]], days
-        ):
+        between = folded[second[1] : third[0]]
+        if _is_day_of_three((a, b, figures[at + 2]), gap, between, days):
             yield first[0], third[1]
 
 
@@ -277,6 +281,13 @@ def day_beside(folded: str, word: tuple[int, int]) -> tuple[int, int] | None:
         folded, max(0, start - _LONGEST_BESIDE), start
     )
     return after.span(1) if has_year else None
+
+
+def _years_of(days: Set[Spelled]) -> set[str]:
+    """Return the years as the days spell them, and those a week of one may belong to."""
+    years = {year for year, _, _ in days}
+    full = {int(year) for year in years if len(year) == 4}
+    return years | {f"{year + step:04d}" for year in full for step in (-1, 1)}
 
 
 def _figures(folded: str, span: tuple[int, int]) -> str:
