@@ -17,7 +17,7 @@ from pleura.anonymizer.audit import AuditLog
 from pleura.anonymizer.pseudonyms import ProjectKey
 from tests.builders.identified import ct_dataset, write
 
-FILES = 240  # the batch must not end before it is killed
+FILES = 720  # the batch must not end before it is killed
 
 
 @pytest.fixture
