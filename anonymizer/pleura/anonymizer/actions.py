@@ -34,7 +34,6 @@ BLANK_PDF: Final = (
     b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 595 842]>>endobj\n"
     b"trailer<</Root 1 0 R>>\n%%EOF\n"
 )
-_TEXT_VRS: Final = ("PN", "CS", "AE", "LO", "SH", "ST", "LT", "UT", "UC", "UR")
 _DUMMIES: Final[dict[str, bytes]] = {
     "DA": b"19000101",
     "TM": b"000000",
